@@ -1,0 +1,149 @@
+"""How far a network is from equivariance: measured here, judged by :func:`assert_equivariant`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import scipy.ndimage
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from .rotations import lattice_rotations, plane_rotation
+
+__all__ = ["assert_equivariant", "equivariance_curve", "equivariance_error", "interpolation_error", "transform_field"]
+
+SPLINE_ORDER = 3
+# Share of the half width of a volume: free turns are compared in a ball that stays inside, away from the zeros outside.
+BALL = 0.6
+
+
+def transform_field(field: Tensor, matrix: np.ndarray, irreps: o3.Irreps | None = None) -> Tensor:
+    """Turn or mirror a field about the centre of its volume: f'(x) = D(R) f(R^-1 x).
+
+    Args:
+        field: ``(B, C, *spatial)``, with 2 or 3 spatial axes.
+        matrix: the orthogonal matrix R, acting on coordinates in the order of the spatial axes. Signed permutations
+            are exact and permute the size; all others keep the size and interpolate with cubic splines.
+        irreps: what the channels carry; scalars if None.
+
+    Raises:
+        ValueError: R is not orthogonal, or its size is not the number of spatial axes.
+    """
+    spatial_dims = field.dim() - 2
+    matrix = np.asarray(matrix, dtype=np.float64)
+    if matrix.shape != (spatial_dims, spatial_dims) or not np.allclose(matrix @ matrix.T, np.eye(spatial_dims)):
+        raise ValueError(
+            f"transform must be an orthogonal {spatial_dims}x{spatial_dims} matrix for a field of shape "
+            f"{tuple(field.shape)}; got {matrix.tolist()}."
+        )
+    moved = _permute(field, matrix) if _is_signed_permutation(matrix) else _interpolate(field, matrix)
+    if irreps is None:
+        return moved
+    return torch.einsum("ij,bj...->bi...", _representation(irreps, matrix).to(field), moved)
+
+
+def _representation(irreps: o3.Irreps, matrix: np.ndarray) -> Tensor:
+    """D(R) in full float64 precision, which e3nn's angles do not keep: from Y_l(R x) = D_l(R) Y_l(x)."""
+    determinant = round(float(np.linalg.det(matrix)))
+    rotation = torch.from_numpy(determinant * matrix)
+    points = torch.from_numpy(np.random.RandomState(0).normal(size=(64, 3)))
+    blocks = []
+    for mul, ir in irreps:
+        harmonics, turned = (
+            o3.spherical_harmonics(ir.l, x, normalize=True, normalization="component") for x in (points, points @ rotation.T)
+        )
+        block = torch.linalg.lstsq(harmonics, turned).solution.T * (ir.p if determinant < 0 else 1)
+        blocks += [block] * mul
+    return torch.block_diag(*blocks)
+
+
+def _is_signed_permutation(matrix: np.ndarray) -> bool:
+    return bool(np.all((matrix == 0) | (np.abs(matrix) == 1)))
+
+
+def _permute(field: Tensor, matrix: np.ndarray) -> Tensor:
+    source = np.abs(matrix).argmax(axis=1)  # axis i of the result is axis source[i] of the field
+    reversed_axes = [2 + i for i, s in enumerate(source) if matrix[i, s] < 0]
+    return field.permute(0, 1, *(2 + int(s) for s in source)).flip(reversed_axes)
+
+
+def _interpolate(field: Tensor, matrix: np.ndarray) -> Tensor:
+    centre = (np.array(field.shape[2:]) - 1) / 2
+    offset = centre - matrix.T @ centre
+    volumes = field.detach().cpu().double().flatten(0, 1).numpy()
+    turned = [scipy.ndimage.affine_transform(v, matrix.T, offset, order=SPLINE_ORDER) for v in volumes]
+    return torch.from_numpy(np.stack(turned)).to(field).reshape(field.shape)
+
+
+def _ball(size: Sequence[int]) -> Tensor:
+    grids = torch.meshgrid(*[torch.arange(n) - (n - 1) / 2 for n in size], indexing="ij")
+    radius = torch.stack(grids).norm(dim=0)
+    return radius <= BALL * (min(size) - 1) / 2
+
+
+def _relative_error(got: Tensor, expected: Tensor, exact: bool) -> float:
+    if not exact:
+        ball = _ball(expected.shape[2:]).to(expected.device)
+        got, expected = got[..., ball], expected[..., ball]
+    norm = expected.norm()
+    if norm == 0:
+        raise ValueError("The output is zero everywhere, so a relative error means nothing; give another image.")
+    return float((got - expected).norm() / norm)
+
+
+@torch.no_grad()
+def equivariance_error(net: nn.Module, image: Tensor, transform: np.ndarray) -> float:
+    """The relative error |net(R image) - R net(image)| / |R net(image)|.
+
+    Args:
+        net: a network on its device, in the mode in which it is to be measured. If it has ``irreps_in`` and
+            ``irreps_out``, its channels turn with them; otherwise they are scalars.
+        image: ``(B, C, *spatial)``, on the same device. For free rotations it should be smooth (a few voxels), or the
+            error of interpolating it hides that of the network: see :func:`interpolation_error`.
+        transform: the orthogonal matrix R. For a symmetry of the lattice the error is that of the whole volume;
+            otherwise that of a central ball.
+
+    Returns:
+        0 for exact equivariance, about 1.4 for unrelated outputs.
+    """
+    irreps_in, irreps_out = getattr(net, "irreps_in", None), getattr(net, "irreps_out", None)
+    expected = transform_field(net(image), transform, irreps_out)
+    got = net(transform_field(image, transform, irreps_in))
+    return _relative_error(got, expected, _is_signed_permutation(np.asarray(transform)))
+
+
+@torch.no_grad()
+def interpolation_error(field: Tensor, transform: np.ndarray) -> float:
+    """The relative error of turning scalars ``(B, C, *spatial)`` there and back: the floor of what can be measured."""
+    there_and_back = transform_field(transform_field(field, transform), np.asarray(transform).T)
+    return _relative_error(there_and_back, field, _is_signed_permutation(np.asarray(transform)))
+
+
+def equivariance_curve(
+    net: nn.Module, image: Tensor, angles_degrees: Iterable[float], plane: str | tuple[int, int] = "axial"
+) -> list[float]:
+    """:func:`equivariance_error` at each angle of a rotation in a plane, for 3-D networks."""
+    return [equivariance_error(net, image, plane_rotation(plane, angle)) for angle in angles_degrees]
+
+
+def assert_equivariant(
+    net: nn.Module, image: Tensor, transforms: Iterable[np.ndarray] | None = None, tolerance: float = 1e-5
+) -> None:
+    """Raise an AssertionError, with the worst transform and its error, unless all errors are within the tolerance.
+
+    Args:
+        net: see :func:`equivariance_error`.
+        image: ``(B, C, *spatial)``.
+        transforms: orthogonal matrices; the 24 rotations of the cube if None.
+        tolerance: highest relative error; 1e-5 suits float32 and 1e-10 float64.
+    """
+    errors = [(equivariance_error(net, image, t), t) for t in (lattice_rotations() if transforms is None else transforms)]
+    if not errors:
+        raise ValueError("transforms is empty: nothing was measured; give at least one matrix.")
+    worst, transform = max(errors, key=lambda pair: pair[0])
+    if not worst <= tolerance:
+        raise AssertionError(
+            f"Equivariance error {worst:.2e} exceeds the tolerance {tolerance:.0e} under {np.asarray(transform).tolist()}."
+        )

@@ -1,0 +1,162 @@
+"""The steerable convolution: one dense convolution whose kernel is assembled from a few weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from e3nn import o3
+from torch import Tensor, nn
+
+from .basis import RADIAL_BASES, KernelSpace, kernel_basis
+from .irreps import is_scalar, parse_irreps
+
+__all__ = ["Convolution"]
+
+
+class Convolution(nn.Module):
+    """3-D convolution that commutes with rotations, between features of any irreps.
+
+    y_o = sum_i K_oi * x_i with K_oi = sum_p w_p b_p over the basis of :func:`kernel_basis`. The centre tap (a delta
+    for l = 0) stands for the self-connection that steerable networks often add as a second linear map. With weights
+    drawn from N(0, 1), smooth inputs of unit second moment give outputs of unit second moment.
+
+    Args:
+        irreps_in: channels of the input, in order; each irrep's 2l+1 components lie side by side. The components of
+            an l = 1 feature point along the spatial axes D, H and W, in this order.
+        irreps_out: channels of the output.
+        kernel_size: voxels along each axis, odd.
+        lmax: highest order of the spherical harmonics.
+        radial_basis: ``gaussian_rings``, or the paper's ``smooth_finite``.
+        group: ``SO3``, or ``O3`` for kernels that commute with reflections too.
+        bias: a learned constant on every 0e channel.
+
+    Shape: ``(B, irreps_in.dim, D, H, W)`` to ``(B, irreps_out.dim, D, H, W)``, zeros outside the volume.
+
+    Raises:
+        ValueError: an even kernel, an unknown radial basis or group, or an output irrep that no kernel reaches.
+
+    Source: Diaz et al., Leveraging SO(3)-steerable convolutions, MELBA 2024:010, section 3; Weiler et al. 2018.
+
+    Example:
+        >>> import torch
+        >>> from equivariant_nets.steerable import Convolution
+        >>> Convolution("1x0e", "8x0e+4x1e+2x2e")(torch.zeros(1, 1, 9, 9, 9)).shape
+        torch.Size([1, 30, 9, 9, 9])
+    """
+
+    def __init__(
+        self,
+        irreps_in: str | o3.Irreps,
+        irreps_out: str | o3.Irreps,
+        kernel_size: int = 5,
+        lmax: int = 2,
+        radial_basis: str = "gaussian_rings",
+        group: str = "SO3",
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
+        if radial_basis not in RADIAL_BASES:
+            raise ValueError(f"radial_basis={radial_basis!r} is not known; choose from {list(RADIAL_BASES)}.")
+        self.irreps_in = parse_irreps(irreps_in, group, "irreps_in")
+        self.irreps_out = parse_irreps(irreps_out, group, "irreps_out")
+        self.space = KernelSpace(kernel_size, lmax, radial_basis, group)
+
+        self._paths = {pair: len(kernel_basis(*pair, self.space)) for pair in self._pairs()}
+        for _, out in self.irreps_out:
+            if not any(self._paths[source, out] for _, source in self.irreps_in):
+                raise ValueError(
+                    f"No kernel leads from irreps_in={self.irreps_in} to {out} under {group} with lmax={lmax} and "
+                    f"kernel_size={kernel_size}. Remove {out} from irreps_out={self.irreps_out}, raise lmax, "
+                    f"or add an irrep to irreps_in from which it can be reached."
+                )
+        blocks = itertools.product(self.irreps_out, self.irreps_in)
+        num_weights = sum(mo * mi * self._paths[i, o] for (mo, o), (mi, i) in blocks)
+        self.weight = nn.Parameter(torch.randn(num_weights))
+        self.bias = nn.Parameter(torch.zeros(sum(m for m, ir in self.irreps_out if is_scalar(ir)))) if bias else None
+        self._bases: dict[tuple[o3.Irrep, o3.Irrep], Tensor] = {}
+        self._place_bases()
+        self._cached: tuple[Any, Tensor] | None = None
+
+    def _pairs(self) -> set[tuple[o3.Irrep, o3.Irrep]]:
+        return {(i, o) for _, i in self.irreps_in for _, o in self.irreps_out}
+
+    def _place_bases(self) -> None:
+        # Not buffers: they follow the weight's device and type from the float64 original, which no cast rounds twice.
+        place = _basis_on(self.weight.device, self.weight.dtype)
+        self._bases = {pair: place(*pair, self.space) for pair in self._pairs()}
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Convolution:
+        super()._apply(fn, recurse)
+        self._place_bases()
+        return self
+
+    def kernel(self) -> Tensor:
+        """The dense kernel, ``(irreps_out.dim, irreps_in.dim, k, k, k)``, differentiable in the weights."""
+        k = self.space.kernel_size
+        offset = 0
+        rows = []
+        for mul_out, out in self.irreps_out:
+            fan_in = sum(mul * self._paths[ir, out] for mul, ir in self.irreps_in)
+            row = []
+            for mul_in, source in self.irreps_in:
+                paths = self._paths[source, out]
+                count = mul_out * mul_in * paths
+                weight = self.weight[offset : offset + count].view(mul_out * mul_in, paths) / math.sqrt(fan_in)
+                block = (weight @ self._bases[source, out]).view(mul_out, mul_in, out.dim, source.dim, k**3)
+                row.append(block.transpose(1, 2).reshape(mul_out * out.dim, mul_in * source.dim, k, k, k))
+                offset += count
+            rows.append(torch.cat(row, dim=1))
+        return torch.cat(rows, dim=0)
+
+    def _kernel_for_call(self) -> Tensor:
+        """Assemble the kernel, or take that of the last call where no gradient is asked for and no weight changed."""
+        if torch.is_grad_enabled():
+            self._cached = None
+            return self.kernel()
+        state = (self.weight.data_ptr(), self.weight._version, self.weight.device, self.weight.dtype)
+        if self._cached is None or self._cached[0] != state:
+            self._cached = (state, self.kernel())
+        return self._cached[1]
+
+    def _dense_bias(self) -> Tensor | None:
+        if self.bias is None:
+            return None
+        parts, used = [], 0
+        for mul, ir in self.irreps_out:
+            scalar = is_scalar(ir)
+            parts.append(self.bias[used : used + mul] if scalar else self.bias.new_zeros(mul * ir.dim))
+            used += mul if scalar else 0
+        return torch.cat(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            kernel = self._kernel_for_call()
+        return F.conv3d(x, kernel, self._dense_bias(), padding=self.space.kernel_size // 2)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_cached": None}  # type: ignore[misc]
+
+    def extra_repr(self) -> str:
+        return f"{self.irreps_in} -> {self.irreps_out}, {', '.join(f'{k}={v}' for k, v in self.space._asdict().items())}"
+
+
+_PLACED: dict[Any, Tensor] = {}
+
+
+def _basis_on(device: torch.device, dtype: torch.dtype) -> Callable[[o3.Irrep, o3.Irrep, KernelSpace], Tensor]:
+    """Bases as (paths, everything else) matrices on a device, shared between all layers of a process."""
+
+    def place(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> Tensor:
+        key = (irrep_in, irrep_out, space, device, dtype)
+        if key not in _PLACED:
+            _PLACED[key] = kernel_basis(irrep_in, irrep_out, space).flatten(1).to(device, dtype)
+        return _PLACED[key]
+
+    return place

@@ -1,0 +1,37 @@
+"""Irreps of SO(3) and O(3), written as e3nn writes them: ``8x0e+4x1e+2x2e``."""
+
+from __future__ import annotations
+
+from e3nn import o3
+
+__all__ = ["GROUPS", "is_scalar", "num_gates", "parse_irreps"]
+
+GROUPS = ("SO3", "O3")
+
+
+def parse_irreps(irreps: str | o3.Irreps, group: str = "SO3", name: str = "irreps") -> o3.Irreps:
+    """Read irreps. Under SO(3), where parity has no meaning, every irrep is taken as even.
+
+    Raises:
+        ValueError: the text is not a list of irreps, holds none, or the group is unknown.
+    """
+    if group not in GROUPS:
+        raise ValueError(f"group={group!r} is not supported; choose from {list(GROUPS)}.")
+    try:
+        parsed = o3.Irreps(irreps)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}={irreps!r} is not a list of irreps; write it as in '8x0e+4x1e+2x2e'.") from error
+    parsed = o3.Irreps([(mul, ir if group == "O3" else (ir.l, 1)) for mul, ir in parsed if mul > 0])
+    if parsed.dim == 0:
+        raise ValueError(f"{name}={irreps!r} holds no channel; give at least one irrep, as in '8x0e+4x1e'.")
+    return parsed
+
+
+def is_scalar(irrep: o3.Irrep) -> bool:
+    """True for 0e, the one irrep that no symmetry changes."""
+    return bool(irrep.l == 0 and irrep.p == 1)
+
+
+def num_gates(irreps: o3.Irreps) -> int:
+    """The number of 0e channels that gate the irreps other than 0e, one for each."""
+    return sum(mul for mul, ir in irreps if not is_scalar(ir))

@@ -1,0 +1,47 @@
+"""Max-pooling of steerable features."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from e3nn import o3
+from torch import Tensor, nn
+
+from ..resampling import max_pool_arguments
+from .irreps import is_scalar
+
+__all__ = ["NormMaxPool"]
+
+
+class NormMaxPool(nn.Module):
+    """Halve every axis: the maximum of 0e, and the vector of largest norm of every other irrep.
+
+    Args:
+        irreps: channels of the features.
+
+    Shape: ``(B, irreps.dim, D, H, W)`` to ``(B, irreps.dim, ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
+
+    Source: MELBA 2024:010, section 3.
+    """
+
+    def __init__(self, irreps: o3.Irreps) -> None:
+        super().__init__()
+        self.irreps = irreps
+
+    def forward(self, x: Tensor) -> Tensor:
+        arguments = max_pool_arguments(x.shape[2:])
+        outputs = []
+        for (mul, ir), channels in zip(self.irreps, self.irreps.slices(), strict=True):
+            block = x[:, channels]
+            if is_scalar(ir):
+                outputs.append(F.max_pool3d(block, **arguments))
+                continue
+            vectors = block.unflatten(1, (mul, ir.dim))
+            squared_norm = vectors.detach().square().sum(2)
+            _, voxel = F.max_pool3d(squared_norm, **arguments, return_indices=True)
+            index = voxel.flatten(2).unsqueeze(2).expand(-1, -1, ir.dim, -1)
+            outputs.append(vectors.flatten(3).gather(3, index).unflatten(3, voxel.shape[2:]).flatten(1, 2))
+        return torch.cat(outputs, dim=1)
+
+    def extra_repr(self) -> str:
+        return str(self.irreps)

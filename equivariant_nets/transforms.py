@@ -367,14 +367,15 @@ def rotation_augmentation(
     mode: Sequence[str | int] | str | int,
     prob: float = 1.0,
     padding_mode: Sequence[str] | str = "zeros",
+    keep_size: bool = True,
 ) -> MapTransform:
-    """The rotation augmentation of a name, for configs. It keeps the size of the volumes.
+    """The rotation augmentation of a name, for configs.
 
     Args:
         scheme: ``"none"``; ``"moderate"`` or ``"full"``: about one axis by -20 to 20 or 0 to 360 degrees
             (:class:`RandRotateAxisd`); ``"uniform"`` (:class:`RandRotateUniformd`); or ``"lattice"``
             (:class:`RandRotateLatticed`).
-        keys, mode, prob, padding_mode: as for :class:`RandRotateUniformd`.
+        keys, mode, prob, padding_mode, keep_size: as for :class:`RandRotateUniformd`.
 
     Raises:
         ValueError: if there is no such scheme.
@@ -388,4 +389,4 @@ def rotation_augmentation(
         return Identityd(keys)
     if scheme not in _SCHEMES:
         raise ValueError(f"scheme={scheme!r} is unknown: choose one of {['none', *_SCHEMES]}.")
-    return _SCHEMES[scheme](keys, prob=prob, mode=mode, padding_mode=padding_mode)
+    return _SCHEMES[scheme](keys, prob=prob, mode=mode, padding_mode=padding_mode, keep_size=keep_size)

@@ -80,6 +80,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
+        x = x.as_subclass(Tensor)  # MetaTensors would run every operation through Python once more
         skips = []
         for encoder, downsample in zip(self.encoders, self.downsamples, strict=False):
             skips.append(encoder(x))

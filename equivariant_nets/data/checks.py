@@ -1,0 +1,184 @@
+"""Dictionary transforms that turn bad input into one clear error that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import DtypeLike, KeysCollection, PathLike
+from monai.data import ImageReader, MetaTensor
+from monai.transforms import LoadImage, LoadImaged, MapTransform
+from monai.utils import ImageMetaKey, ensure_tuple
+
+__all__ = ["CheckVolumed", "LoadVolumed"]
+
+_AFFINE_TOLERANCE_MM = 1e-3
+_MAX_LISTED = 5
+
+
+class LoadVolumed(LoadImaged):
+    """:class:`monai.transforms.LoadImaged` for volumes, channel first, with errors that name the file and the cause.
+
+    A volume without a channel axis gets one: (D, H, W) becomes (1, D, H, W).
+
+    Args:
+        keys: keys of the files to load.
+        reader: reader name or class as in ``LoadImaged``; None chooses by the file's extension.
+        dtype: data type of the loaded tensors.
+        image_only: whether to leave out the separate metadata dictionary.
+        ensure_channel_first: whether to move or add the channel axis first.
+        allow_missing_keys: whether a key may be absent, such as the label at inference.
+
+    Raises:
+        FileNotFoundError: on call, a file does not exist.
+        ValueError: on call, a file cannot be read: truncated, damaged, or of an unknown format.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        reader: type[ImageReader] | str | None = None,
+        dtype: DtypeLike = np.float32,
+        image_only: bool = True,
+        ensure_channel_first: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, image_only=image_only, allow_missing_keys=allow_missing_keys)
+        self._loader = _LoadVolume(reader, image_only, dtype, ensure_channel_first)
+
+
+class _LoadVolume(LoadImage):
+    def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
+        files = [str(Path(file).expanduser()) for file in ensure_tuple(filename)]
+        for file in files:
+            if not Path(file).exists():
+                raise FileNotFoundError(f"{file} does not exist. Check the path and the data list it comes from.")
+        try:
+            return super().__call__(filename, reader)
+        except Exception as error:  # readers fail with errors of any type: zlib.error, EOFError, OSError, KeyError...
+            cause = (str(error).strip() or "no details").splitlines()[0]
+            raise ValueError(
+                f"{', '.join(files)} cannot be read ({type(error).__name__}: {cause}). The file is truncated, damaged, "
+                "or not an image of a supported format. Copy or export it again, for example as .nii.gz."
+            ) from None
+
+
+class CheckVolumed(MapTransform):
+    """Check loaded volumes, and their label where there is one, and return them unchanged.
+
+    It stands behind :class:`LoadVolumed`, where arrays are channel first, (C, D, H, W), and still have the values of
+    the file. Tensors with metadata, plain tensors and arrays are legal; without metadata no affine is compared.
+
+    Args:
+        image_keys: keys of the images. Each is numeric, finite, of three spatial axes, and no channel is constant.
+            All of them have one spatial shape and affine.
+        label_key: key of the label map: one channel of whole numbers on the images' grid. Data without this key, as
+            at inference, passes.
+        num_channels: channels that each image must have.
+        num_classes: number of classes with the background, so that labels are 0 to ``num_classes - 1``. None accepts
+            every label from 0.
+
+    Raises:
+        ValueError: on call, an image or label is not as above.
+        KeyError: on call, an image is not in the data.
+    """
+
+    def __init__(
+        self,
+        image_keys: KeysCollection,
+        label_key: Hashable | None = None,
+        num_channels: int = 1,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__(image_keys)
+        self.label_key = label_key
+        self.num_channels = num_channels
+        self.num_classes = num_classes
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            name = _describe(d[key], key)
+            array = _checked_array(d[key], name, self.num_channels)
+            _check_not_constant(array, name)
+            _check_same_grid(d[self.keys[0]], d[key], _describe(d[self.keys[0]], self.keys[0]), name)
+        if self.label_key is not None and self.label_key in d:
+            name = _describe(d[self.label_key], self.label_key)
+            array = _checked_array(d[self.label_key], name, num_channels=1)
+            _check_label_values(array, name, self.num_classes)
+            _check_same_grid(d[self.keys[0]], d[self.label_key], _describe(d[self.keys[0]], self.keys[0]), name)
+        return d
+
+
+def _describe(value: Any, key: Hashable) -> str:
+    """How errors call a volume: by its key, and the file where the metadata names one."""
+    file = value.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(value, MetaTensor) else None
+    return f"{key} {file}" if file else f"{key} (no file name known)"
+
+
+def _checked_array(value: Any, name: str, num_channels: int) -> np.ndarray:
+    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name}: the data type is {array.dtype}; legal are real numbers. Load the file before this check, or "
+            "export it with a scalar integer or float type."
+        )
+    spatial_shape = array.shape[1:]
+    if len(spatial_shape) != 3 or min(spatial_shape) < 2:
+        raise ValueError(
+            f"{name}: the shape is {array.shape}; legal is (C, D, H, W), a channel axis and three spatial axes of at "
+            "least 2 voxels. Give a 3-D volume rather than a slice, loaded with the channel first."
+        )
+    if array.shape[0] != num_channels:
+        raise ValueError(
+            f"{name}: the number of channels is {array.shape[0]}; legal is {num_channels}. Give a file with "
+            f"{num_channels} channel(s), such as one time point or one modality of a 4-D file, or set num_channels."
+        )
+    num_bad = array.size - np.count_nonzero(np.isfinite(array))
+    if num_bad:
+        raise ValueError(
+            f"{name}: {num_bad} of {array.size} voxels are NaN or infinite; legal are finite values. Replace these "
+            "voxels, by 0 for example, and save the file again."
+        )
+    return array
+
+
+def _check_not_constant(array: np.ndarray, name: str) -> None:
+    for channel, volume in enumerate(array):
+        if volume.min() == volume.max():
+            raise ValueError(
+                f"{name}: all voxels of channel {channel} are {volume.flat[0]:g}; an image must not be constant. "
+                "Check that the file was exported with its content."
+            )
+
+
+def _check_label_values(array: np.ndarray, name: str, num_classes: int | None) -> None:
+    limit = np.inf if num_classes is None else num_classes - 1
+    bad = np.unique(array[(array != np.round(array)) | (array < 0) | (array > limit)])
+    if bad.size:
+        listed = ", ".join(f"{value:g}" for value in bad[:_MAX_LISTED]) + (", ..." if bad.size > _MAX_LISTED else "")
+        legal = "whole numbers from 0" + ("" if num_classes is None else f" to {num_classes - 1}")
+        raise ValueError(
+            f"{name}: the label values {listed} are not legal; legal are {legal}. Map the labels to these classes, "
+            "and resample label maps with nearest-neighbour interpolation only."
+        )
+
+
+def _check_same_grid(reference: Any, other: Any, reference_name: str, name: str) -> None:
+    if tuple(reference.shape[1:]) != tuple(other.shape[1:]):
+        raise ValueError(
+            f"{name}: the spatial shape is {tuple(other.shape[1:])}; legal is {tuple(reference.shape[1:])}, that of "
+            f"{reference_name}. Check that the files belong to one case, or resample one to the grid of the other."
+        )
+    if not (isinstance(reference, MetaTensor) and isinstance(other, MetaTensor)):
+        return
+    difference = float(np.abs(np.asarray(reference.affine) - np.asarray(other.affine)).max())
+    if not difference <= _AFFINE_TOLERANCE_MM:
+        raise ValueError(
+            f"{name}: the affine differs from that of {reference_name} by up to {difference:g} mm; legal is "
+            f"{_AFFINE_TOLERANCE_MM:g} mm. Check that the files belong to one case, or resample one to the grid of the "
+            "other."
+        )

@@ -1,0 +1,120 @@
+"""What every data set here shares: a Decathlon ``dataset.json`` read into checked lists of image and label files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["SECTIONS", "nested_subset", "paired_cases", "read_manifest", "select_section"]
+
+SECTIONS = ("training", "validation", "test")
+
+_SUBSET_SEED = 0
+_MAX_LISTED = 10
+
+
+def read_manifest(dataset_dir: str | Path, advice: str) -> dict[str, Any]:
+    """The content of ``dataset_dir/dataset.json``.
+
+    Args:
+        dataset_dir: folder in the layout of the Medical Segmentation Decathlon.
+        advice: what the user should do when the data is not there; it ends the error message.
+
+    Raises:
+        FileNotFoundError: the folder or its ``dataset.json`` does not exist.
+        ValueError: ``dataset.json`` is not a JSON object.
+    """
+    folder = Path(dataset_dir).expanduser().absolute()
+    path = folder / "dataset.json"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"The data set folder {folder} does not exist. {advice}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no dataset.json, so it is no complete data set. {advice}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}). {advice}") from None
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path} holds a JSON {type(manifest).__name__}, not the object of a Decathlon task. {advice}")
+    return manifest
+
+
+def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[dict[str, str]]:
+    """The cases of a manifest as absolute paths, sorted by the name of the image, after a check that all files exist.
+
+    The manifest decides which cases there are, not the files present: a lost file is an error, and cannot move the
+    other cases from one section to another.
+
+    Args:
+        dataset_dir: the folder that the entries are relative to.
+        entries: dicts of ``image`` and ``label``, as ``dataset.json`` holds them.
+        advice: what the user should do about a missing file; it ends the error message.
+
+    Raises:
+        FileNotFoundError: an image or a label does not exist; the message lists the missing files.
+        ValueError: the entries are not pairs of an image and a label.
+    """
+    folder = Path(dataset_dir).expanduser().absolute()
+    path = folder / "dataset.json"
+    if not isinstance(entries, Sequence) or not entries:
+        raise ValueError(f"{path} names no labelled cases. {advice}")
+    cases = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
+            raise ValueError(f'{path} holds the entry {entry!r}; a labelled case is {{"image": ..., "label": ...}}.')
+        case = {key: str(folder / entry[key]) for key in ("image", "label")}
+        cases[Path(case["image"]).name] = case
+    _check_files((file for case in cases.values() for file in case.values()), folder, advice)
+    return [cases[name] for name in sorted(cases)]
+
+
+def select_section(
+    cases: dict[str, list[dict[str, str]]], section: str, train_cases: int | None = None
+) -> list[dict[str, str]]:
+    """One section of a data set; of the training section on request only the first cases of a fixed shuffle.
+
+    Args:
+        cases: the cases of every section.
+        section: ``training``, ``validation`` or ``test``.
+        train_cases: number of training cases to keep, or None for all.
+
+    Raises:
+        ValueError: there is no such section, it is empty, or ``train_cases`` does not fit it.
+    """
+    if section not in SECTIONS:
+        raise ValueError(f"section={section!r} is not one of {', '.join(SECTIONS)}.")
+    if not cases[section]:
+        total = sum(len(part) for part in cases.values())
+        raise ValueError(f"The section {section!r} is empty: the data set has only {total} cases. Add cases.")
+    if train_cases is None:
+        return cases[section]
+    if section != "training":
+        raise ValueError(f"train_cases={train_cases} applies to section='training', not to {section!r}. Leave it out.")
+    return nested_subset(cases[section], train_cases)
+
+
+def nested_subset(cases: Sequence[dict[str, str]], count: int) -> list[dict[str, str]]:
+    """The first ``count`` cases of a fixed shuffle, so that a smaller subset is part of every larger one.
+
+    Raises:
+        ValueError: ``count`` is not a whole number from 1 to the number of cases.
+    """
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= len(cases):
+        raise ValueError(f"train_cases={count!r} is not a whole number from 1 to {len(cases)}, the training cases.")
+    order = np.random.RandomState(_SUBSET_SEED).permutation(len(cases))
+    return [cases[index] for index in order[:count]]
+
+
+def _check_files(files: Iterable[str], folder: Path, advice: str) -> None:
+    missing = sorted(str(Path(file).relative_to(folder)) for file in files if not Path(file).is_file())
+    if not missing:
+        return
+    listed = "".join(f"\n  {name}" for name in missing[:_MAX_LISTED])
+    rest = f"\n  ... and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
+    raise FileNotFoundError(
+        f"{folder} is incomplete: {len(missing)} files that dataset.json names are missing:{listed}{rest}\n{advice}"
+    )

@@ -1,0 +1,91 @@
+"""The hippocampus task of the Medical Segmentation Decathlon (Task04), with a fixed split."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from monai.apps import DecathlonDataset, download_and_extract
+
+from equivariant_nets.data.datalist import SECTIONS, paired_cases, read_manifest, select_section
+
+__all__ = ["download_hippocampus", "hippocampus_datalist"]
+
+_TASK = "Task04_Hippocampus"
+_TEST_EVERY = 5
+_VALIDATION_EVERY = 8
+
+
+def hippocampus_datalist(
+    dataset_dir: str | Path, section: str = "training", train_cases: int | None = None
+) -> list[dict[str, str]]:
+    """The cases of one section of the hippocampus data.
+
+    Of the labelled cases that ``dataset.json`` names, sorted, every fifth (index 4, 9, ...) is held out as ``test``;
+    of the rest, every eighth (index 7, 15, ...) is ``validation``, which chooses the checkpoint; what remains is
+    ``training``. The task's own unlabelled test images are not used. A copy with fewer cases is legal when its
+    ``dataset.json`` names those.
+
+    Args:
+        dataset_dir: the folder that holds ``imagesTr``, ``labelsTr`` and ``dataset.json``.
+        section: ``training``, ``validation`` or ``test``.
+        train_cases: keep so many training cases, the first of a fixed shuffle; subsets are nested. None keeps all.
+
+    Returns:
+        dicts of ``image`` and ``label``, absolute paths.
+
+    Raises:
+        FileNotFoundError: the folder, or a file that its ``dataset.json`` names, is missing.
+        ValueError: the section or ``train_cases`` is not legal, or ``dataset.json`` is damaged.
+    """
+    advice = (
+        f"Download the data with: python -m {__name__} --dataset_dir {dataset_dir} --download\n"
+        "or point dataset_dir at the folder that holds imagesTr/, labelsTr/ and dataset.json."
+    )
+    manifest = read_manifest(dataset_dir, advice)
+    cases = paired_cases(dataset_dir, manifest.get("training"), advice)
+    return select_section(_split(cases), section, train_cases)
+
+
+def download_hippocampus(dataset_dir: str | Path) -> Path:
+    """Download the task (27 MB) through MONAI, unless the folder holds a complete copy.
+
+    Args:
+        dataset_dir: the folder that shall hold ``imagesTr``, ``labelsTr`` and ``dataset.json``.
+
+    Returns:
+        the absolute path of the folder.
+
+    Raises:
+        RuntimeError: the archive's checksum is not the expected one.
+        urllib.error.URLError: the server cannot be reached.
+    """
+    folder = Path(dataset_dir).expanduser().absolute()
+    try:
+        hippocampus_datalist(folder)
+    except (FileNotFoundError, ValueError):
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        return folder
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        download_and_extract(
+            DecathlonDataset.resource[_TASK],
+            output_dir=temporary,
+            hash_val=DecathlonDataset.md5[_TASK],
+            hash_type="md5",
+        )
+        # The archive holds ._* files, which are no images: the file attributes of the machine it was made on.
+        hidden = shutil.ignore_patterns("._*")
+        shutil.copytree(Path(temporary, _TASK), folder, dirs_exist_ok=True, ignore=hidden)
+    return folder
+
+
+def _split(cases: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    sections: dict[str, list[dict[str, str]]] = {section: [] for section in SECTIONS}
+    sections["test"] = cases[_TEST_EVERY - 1 :: _TEST_EVERY]
+    rest = [case for index, case in enumerate(cases) if index % _TEST_EVERY != _TEST_EVERY - 1]
+    for index, case in enumerate(rest):
+        is_validation = index % _VALIDATION_EVERY == _VALIDATION_EVERY - 1
+        sections["validation" if is_validation else "training"].append(case)
+    return sections

@@ -1,0 +1,28 @@
+"""Command line: ``python -m equivariant_nets.data.hippocampus --dataset_dir DIR [--download]``."""
+
+from __future__ import annotations
+
+import fire
+
+from equivariant_nets.data.datalist import SECTIONS
+from equivariant_nets.data.hippocampus import download_hippocampus, hippocampus_datalist
+
+
+def main(dataset_dir: str, download: bool = False) -> str:
+    """Check the hippocampus data and count the cases of each section, after a download where asked for.
+
+    Args:
+        dataset_dir: the folder that holds, or shall hold, imagesTr, labelsTr and dataset.json.
+        download: whether to download the data when the folder holds no complete copy.
+    """
+    try:
+        if download:
+            download_hippocampus(dataset_dir)
+        counts = {section: len(hippocampus_datalist(dataset_dir, section)) for section in SECTIONS}
+    except (OSError, RuntimeError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
+    return "\n".join(f"{section}: {count} cases" for section, count in counts.items())
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,131 @@
+"""Segmentation quality against the pose of the patient: every test volume is turned, segmented and scored."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import compute_dice
+from monai.networks.utils import eval_mode, one_hot
+from tqdm import tqdm
+
+from .report import plot_rotation_curves
+from .rotations import plane_rotation, random_rotation
+from .transforms import RotateMatrixd
+
+__all__ = ["RotationSweep"]
+
+RANDOM = "random"  # stands in the plane column for uniformly random rotations
+KEYS = ("image", "label")
+
+
+class RotationSweep:
+    """Dice against rotation angle, for turns in each plane and for uniformly random rotations.
+
+    A pose turns the preprocessed image (cubic splines, the border continued outwards) and its label map (one-hot
+    linear) onto a canvas that loses nothing. The prediction is scored against the turned labels. Beside each Dice stands
+    the floor that no network can pass: that of the label map turned there and back.
+
+    Args:
+        network: the network, with its weights loaded, on its device.
+        data: items with an ``image`` and a ``label`` file.
+        preprocessing: transform from an item to channel-first volumes.
+        inferer: MONAI inferer.
+        device: where windows are computed.
+        class_names: names of the labels 1, 2, ...
+        output_dir: receives ``rotation_dice.csv`` and ``rotation_dice.png``.
+        angles_degrees: angles in each plane; 0 is measured once and counts for all.
+        planes: ``axial``, ``coronal``, ``sagittal``, or pairs of axes.
+        random_poses: uniformly random rotations of each case.
+        num_cases: the first so many cases; all if None.
+        seed: of the random rotations. The same seed gives every network the same poses.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        data: Sequence[dict[str, Any]],
+        preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
+        inferer: Callable[..., torch.Tensor],
+        device: torch.device | str,
+        class_names: Sequence[str],
+        output_dir: str | Path,
+        angles_degrees: Sequence[float] = (0, 30, 45, 60, 90, 120, 135, 150, 180),
+        planes: Sequence[str] = ("axial", "coronal", "sagittal"),
+        random_poses: int = 8,
+        num_cases: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not data:
+            raise ValueError("data is empty: there is no case to turn; give a list of items with image and label.")
+        self.network = network
+        self.data = data[:num_cases]
+        self.preprocessing = preprocessing
+        self.inferer = inferer
+        self.device = torch.device(device)
+        self.class_names = list(class_names)
+        self.output_dir = Path(output_dir)
+        self.angles_degrees = angles_degrees
+        self.planes = planes
+        self.random_poses = random_poses
+        self.seed = seed
+
+    def run(self) -> Path:
+        """Measure all poses of all cases; write the table and the picture, and return the table's path."""
+        rows = []
+        with eval_mode(self.network):
+            for index, item in enumerate(tqdm(self.data, desc="rotation sweep", unit="case")):
+                rows += self._case(index, item)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        table = self.output_dir / "rotation_dice.csv"
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        plot_rotation_curves({type(self.network).__name__: table}, self.output_dir / "rotation_dice.png")
+        return table
+
+    def _case(self, index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        volumes = {key: value for key, value in self.preprocessing(item).items() if key in KEYS}
+        upright = self._scores(volumes, np.eye(3))
+        for plane in self.planes:
+            for angle in self.angles_degrees:
+                scores = self._scores(volumes, plane_rotation(plane, angle)) if angle % 360 else upright
+                yield from self._rows(item, plane, angle, scores)
+        random_state = np.random.RandomState([self.seed, index])
+        for _ in range(self.random_poses):
+            matrix = random_rotation(random_state)
+            angle = np.rad2deg(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
+            yield from self._rows(item, RANDOM, round(float(angle), 1), self._scores(volumes, matrix))
+
+    def _scores(self, volumes: dict[str, torch.Tensor], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Dice of each class, of the prediction and of the label map turned there and back."""
+        turn_label = RotateMatrixd("label", matrix, mode="one_hot")
+        image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")(volumes)["image"]
+        label = turn_label(volumes)["label"]
+        there_and_back = turn_label.inverse({"label": label})["label"]
+        prediction = self.inferer(image[None].to(self.device), self.network).argmax(1)
+        return self._dice(prediction.cpu(), label), self._dice(there_and_back, volumes["label"])
+
+    def _dice(self, prediction: torch.Tensor, label: torch.Tensor) -> np.ndarray:
+        num_classes = len(self.class_names) + 1
+        one_hots = [one_hot(torch.as_tensor(x)[None].long(), num_classes) for x in (prediction, label)]
+        return compute_dice(*one_hots, include_background=False)[0].numpy()
+
+    def _rows(
+        self, item: dict[str, Any], plane: str, angle: float, scores: tuple[np.ndarray, np.ndarray]
+    ) -> Iterator[dict[str, Any]]:
+        case = Path(item["label"]).name.split(".")[0]
+        for name, dice, floor in zip(self.class_names, *scores, strict=True):
+            yield {
+                "case": case,
+                "plane": plane,
+                "angle_degrees": angle,
+                "class": name,
+                "dice": round(float(dice), 5),
+                "interpolation_dice": round(float(floor), 5),
+            }

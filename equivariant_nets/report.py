@@ -1,0 +1,155 @@
+"""Pictures and the self-contained HTML report of an evaluation."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor
+
+matplotlib.use("Agg", force=False)
+import matplotlib.pyplot as plt  # noqa: E402
+
+__all__ = ["plot_rotation_curves", "read_rotation_table", "summarize_rotation_table", "three_planes", "write_report"]
+
+LABEL_COLOURS = "tab10"
+
+
+def read_rotation_table(table: str | Path) -> list[dict[str, str]]:
+    """The rows of a ``rotation_dice.csv``."""
+    with Path(table).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _case_means(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
+    """Mean over classes (and poses) of each case."""
+    cases: dict[str, list[float]] = {}
+    for row in rows:
+        cases.setdefault(row["case"], []).append(float(row[column]))
+    return np.array([np.nanmean(values) for values in cases.values()])
+
+
+def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] = (0, 45, 90, 180)) -> dict[str, float]:
+    """Mean Dice over classes and cases at some angles (averaged over the planes) and over random rotations."""
+    rows = read_rotation_table(table)
+    summary = {}
+    for angle in angles_degrees:
+        chosen = [r for r in rows if r["plane"] != "random" and float(r["angle_degrees"]) == angle]
+        if chosen:
+            summary[f"{angle:g} degrees"] = float(_case_means(chosen, "dice").mean())
+    if random := [r for r in rows if r["plane"] == "random"]:
+        summary["random rotations"] = float(_case_means(random, "dice").mean())
+    return summary
+
+
+def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
+    """Plot mean Dice, with its standard error over the cases, against the angle in each plane and at random rotations.
+
+    Args:
+        tables: the ``rotation_dice.csv`` of each network, by the name that the legend shows.
+        path: the PNG to write.
+    """
+    tables_rows = {name: read_rotation_table(table) for name, table in tables.items()}
+    planes = list(dict.fromkeys(row["plane"] for rows in tables_rows.values() for row in rows))
+    figure, axes = plt.subplots(1, len(planes), figsize=(3.4 * len(planes), 3.4), sharey=True, squeeze=False)
+    for axis, plane in zip(axes[0], planes, strict=True):
+        for position, (name, rows) in enumerate(tables_rows.items()):
+            chosen = [row for row in rows if row["plane"] == plane]
+            colour = f"C{position}"
+            if plane == "random":
+                means = _case_means(chosen, "dice")
+                axis.errorbar(position, means.mean(), yerr=_standard_error(means), fmt="o", capsize=4, color=colour)
+                continue
+            _plot_curve(axis, chosen, "dice", color=colour, label=name, marker="o", markersize=3)
+            if position == 0:
+                style = {"color": "grey", "linestyle": ":", "label": "labels turned there and back"}
+                _plot_curve(axis, chosen, "interpolation_dice", **style)
+        if plane == "random":
+            axis.set_xticks(range(len(tables_rows)), tables_rows, rotation=15)
+            axis.set_xlim(-0.5, len(tables_rows) - 0.5)
+            axis.set_title("random rotations")
+        else:
+            axis.set_title(f"{plane} plane")
+            axis.set_xlabel("rotation (degrees)")
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("mean Dice")
+    axes[0, 0].legend(loc="lower left", fontsize=8)
+    return _save(figure, path)
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], column: str, **style: object) -> None:
+    angles = sorted({float(row["angle_degrees"]) for row in rows})
+    by_angle = [_case_means([r for r in rows if float(r["angle_degrees"]) == a], column) for a in angles]
+    means = np.array([values.mean() for values in by_angle])
+    errors = np.array([_standard_error(values) for values in by_angle])
+    axis.plot(angles, means, **style)
+    axis.fill_between(angles, means - errors, means + errors, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def three_planes(image: Tensor | np.ndarray, labels: Sequence[tuple[str, Tensor | np.ndarray]], path: str | Path) -> Path:
+    """Write a PNG: an image in three orthogonal planes, a row for each label map laid over it.
+
+    Args:
+        image: ``(D, H, W)``.
+        labels: titles and integer maps ``(D, H, W)``; the planes go through the middle of the first one's foreground.
+        path: the PNG to write.
+    """
+    volume = np.asarray(torch.as_tensor(image), dtype=float)
+    maps = [np.asarray(torch.as_tensor(label)).astype(int) for _, label in labels]
+    foreground = np.argwhere(maps[0] > 0)
+    centre = foreground.mean(0).round().astype(int) if len(foreground) else np.array(volume.shape) // 2
+    low, high = np.percentile(volume, (1, 99))
+    figure, axes = plt.subplots(len(maps), 3, figsize=(9, 3.2 * len(maps)), squeeze=False)
+    for row, ((title, _), label) in enumerate(zip(labels, maps, strict=True)):
+        for axis in range(3):
+            panel = axes[row, axis]
+            panel.imshow(volume.take(centre[axis], axis).T, cmap="gray", vmin=low, vmax=high, origin="lower")
+            overlay = label.take(centre[axis], axis).T
+            panel.imshow(
+                np.ma.masked_equal(overlay, 0), cmap=LABEL_COLOURS, vmin=1, vmax=10, alpha=0.6, origin="lower",
+                interpolation="nearest",
+            )
+            panel.set_axis_off()
+        axes[row, 1].set_title(title)
+    return _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    return path
+
+
+def write_report(
+    path: str | Path, title: str, paragraphs: Sequence[str], tables: Sequence[Sequence[Sequence[str]]], pictures: Sequence[Path]
+) -> Path:
+    """Write one HTML file that opens from disk without a network: text, tables (first row the header) and pictures."""
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    parts = [f"<h1>{html.escape(title)}</h1>", *[f"<p>{html.escape(text)}</p>" for text in paragraphs]]
+    for header, *rows in tables:
+        parts.append("<table>" + row(header, "th") + "".join(row(cells, "td") for cells in rows) + "</table>")
+    for picture in pictures:
+        data = base64.b64encode(Path(picture).read_bytes()).decode()
+        parts.append(f'<p><img alt="{html.escape(Path(picture).stem)}" src="data:image/png;base64,{data}"></p>')
+    style = "body{font-family:sans-serif;max-width:70em;margin:2em auto}td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
+    path.write_text(document + "".join(parts) + "</html>\n", encoding="utf-8")
+    return path

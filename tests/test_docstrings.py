@@ -1,0 +1,15 @@
+"""The examples of the docstrings run and print what they say."""
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "name", ["equivariant_nets.unet", "equivariant_nets.steerable.convolution", "equivariant_nets.transforms"]
+)
+def test_examples(name):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -1,0 +1,241 @@
+"""Laws of measuring equivariance."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from e3nn import o3
+from torch import nn
+
+from equivariant_nets.equivariance import (
+    assert_equivariant,
+    equivariance_curve,
+    equivariance_error,
+    interpolation_error,
+    transform_field,
+)
+from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation, random_rotation
+from equivariant_nets.steerable import Convolution
+
+QUARTER = plane_rotation((0, 1), 90)  # turns D towards H
+MIRROR = np.diag([1.0, -1.0, 1.0])
+FREE = [random_rotation(np.random.RandomState(seed)) for seed in range(3)]
+
+
+def noise(channels=1, size=(4, 5, 6), seed=0):
+    return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def blob(n=25, scale=0.15):
+    """A smooth image without symmetry that vanishes at the border."""
+    x, y, z = torch.meshgrid(*[torch.linspace(-1, 1, n, dtype=torch.float64)] * 3, indexing="ij")
+    return torch.exp(-((x - 0.1) ** 2 + 2 * (y + 0.1) ** 2 + 3 * z**2 + x * y) / scale)[None, None]
+
+
+class Function(nn.Module):
+    def __init__(self, function, irreps_in=None, irreps_out=None):
+        super().__init__()
+        self.function = function
+        if irreps_in or irreps_out:
+            self.irreps_in, self.irreps_out = o3.Irreps(irreps_in), o3.Irreps(irreps_out)
+
+    def forward(self, x):
+        return self.function(x)
+
+
+IDENTITY = Function(lambda x: x)
+ADD_RAMP = Function(lambda x: x + torch.arange(x.shape[2], dtype=x.dtype).view(-1, 1, 1))
+
+
+@pytest.mark.parametrize("matrix", lattice_symmetries(3))
+def test_a_voxel_goes_where_the_matrix_sends_it(matrix):
+    field, voxel = torch.zeros(1, 1, 3, 4, 5), np.array([0, 1, 4])
+    field[0, 0, 0, 1, 4] = 1
+    moved = transform_field(field, matrix)
+    old, new = (np.array(x.shape[2:]) for x in (field, moved))
+    expected = matrix @ (voxel - (old - 1) / 2) + (new - 1) / 2
+    assert moved[0, 0].nonzero().tolist() == [expected.tolist()]
+
+
+def test_a_quarter_turn_moves_d_to_h():
+    field = torch.zeros(1, 1, 3, 3, 3)
+    field[0, 0, 2, 1, 1] = 1
+    assert transform_field(field, QUARTER)[0, 0].nonzero().tolist() == [[1, 2, 1]]
+
+
+def test_free_rotations_send_the_centre_of_mass_where_the_matrix_does():
+    axes = torch.stack(torch.meshgrid(*[torch.arange(25.0, dtype=torch.float64) - 12] * 3, indexing="ij"))
+
+    def centre(x):
+        return ((axes * x[0, 0]).sum((1, 2, 3)) / x.sum()).numpy()
+
+    image = torch.exp(-((axes - torch.tensor([4.0, -2, 1]).view(3, 1, 1, 1)) ** 2).sum(0) / 8)[None, None]
+    for matrix in FREE:
+        assert np.allclose(centre(transform_field(image, matrix)), matrix @ centre(image), atol=0.01)
+
+
+def test_vectors_turn_their_components():
+    field = torch.zeros(1, 3, 1, 1, 1)
+    field[0, 0] = 1  # along D
+    assert transform_field(field, QUARTER, o3.Irreps("1x1o")).flatten().tolist() == pytest.approx([0, 1, 0])
+
+
+@pytest.mark.parametrize("matrix", [*lattice_symmetries(3)[::5], *FREE])
+def test_polar_vectors_turn_by_the_matrix_and_axial_ones_by_its_proper_part(matrix):
+    vector = noise(3, (1, 1, 1))
+    turned = torch.einsum("ij,bj...->bi...", torch.from_numpy(matrix), vector)
+    assert torch.allclose(transform_field(vector, matrix, o3.Irreps("1x1o")), turned, atol=1e-13)
+    proper = turned * round(np.linalg.det(matrix))
+    assert torch.allclose(transform_field(vector, matrix, o3.Irreps("1x1e")), proper, atol=1e-13)
+
+
+@pytest.mark.parametrize(("irrep", "sign"), [("0e", 1), ("0o", -1), ("1e", 1), ("1o", -1), ("2e", 1), ("2o", -1)])
+def test_the_inversion_acts_by_parity(irrep, sign):
+    field = noise(o3.Irrep(irrep).dim, (1, 1, 1))
+    assert torch.allclose(transform_field(field, -np.eye(3), o3.Irreps(irrep)), sign * field, atol=1e-13)
+
+
+@pytest.mark.parametrize("irreps", [None, "1x0o+1x1o+1x1e+1x2e"], ids=str)
+def test_transforms_compose_and_invert(irreps):
+    irreps = irreps and o3.Irreps(irreps)
+    field = noise(irreps.dim if irreps else 2)
+    for a, b in itertools.product(lattice_symmetries(3)[::7], lattice_symmetries(3)[1::6]):
+        twice = transform_field(transform_field(field, b, irreps), a, irreps)
+        assert torch.allclose(twice, transform_field(field, a @ b, irreps), atol=1e-12)
+        assert torch.allclose(transform_field(twice, (a @ b).T, irreps), field, atol=1e-12)
+
+
+def test_lengths_are_kept():
+    field = noise(9)
+    turned = transform_field(field, QUARTER, o3.Irreps("1x0e+1x1o+1x2e"))
+    for part in (slice(0, 1), slice(1, 4), slice(4, 9)):
+        assert torch.allclose(turned[:, part].norm(), field[:, part].norm())
+
+
+def test_the_field_is_left_alone_and_its_type_is_kept():
+    field = noise().float()
+    before = field.clone()
+    assert transform_field(field, FREE[0]).dtype == torch.float32
+    assert torch.equal(field, before)
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.eye(2), np.diag([1, 1, 2.0]), np.zeros((3, 3)), np.ones(3), np.full((3, 3), np.nan)]
+)
+def test_matrices_that_are_not_orthogonal_are_refused(matrix):
+    with pytest.raises(ValueError, match=r"must be an orthogonal 3x3 matrix for a field of shape \(2, 1, 4, 5, 6\)"):
+        transform_field(noise(), matrix)
+
+
+def test_error_is_zero_for_the_identity():
+    assert equivariance_error(IDENTITY, noise(), MIRROR) == 0
+    assert equivariance_error(IDENTITY, blob(), FREE[0]) == 0
+
+
+@pytest.mark.parametrize("matrix", [*lattice_symmetries(3)[::9], *FREE])
+def test_error_is_near_zero_for_pointwise_functions(matrix):
+    assert equivariance_error(Function(torch.tanh), blob(), matrix) < 1e-3
+
+
+def test_error_is_large_for_functions_that_are_not_equivariant():
+    assert equivariance_error(ADD_RAMP, noise(), QUARTER) > 0.5
+
+
+def test_error_is_relative():
+    small = equivariance_error(ADD_RAMP, noise(), QUARTER)
+    scaled = equivariance_error(Function(lambda x: 1000 * ADD_RAMP(x)), noise(), QUARTER)
+    assert scaled == pytest.approx(small)
+
+
+def test_error_of_outputs_of_opposite_sign_is_two():
+    """x -> x[0] of a vector field, a scalar by claim: under a half turn its sign flips."""
+    net = Function(lambda x: x[:, :1], "1x1o", "1x0e")
+    assert equivariance_error(net, noise(3), plane_rotation((0, 1), 180)) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("irreps_out", "error"), [("1x0o", 2), ("1x0e", 0)])
+def test_mirrors_see_the_parity_of_the_output(irreps_out, error):
+    net = Function(lambda x: x, "1x0e", irreps_out)
+    assert equivariance_error(net, noise(), MIRROR) == pytest.approx(error)
+
+
+def test_error_leaves_mode_gradients_and_weights_alone():
+    net = Convolution("1x0e", "1x1e", kernel_size=3).double()
+    before = net.weight.clone()
+    equivariance_error(net, noise(), QUARTER)
+    assert net.training
+    assert net.weight.grad is None
+    assert torch.equal(net.weight, before)
+
+
+def test_an_output_of_zero_is_refused():
+    with pytest.raises(ValueError, match=r"zero everywhere.*give another image"):
+        equivariance_error(Function(torch.zeros_like), noise(), QUARTER)
+
+
+def test_assert_equivariant_accepts_equivariant_functions():
+    assert_equivariant(Function(torch.tanh), noise())
+    assert_equivariant(Function(torch.tanh), noise(), lattice_symmetries())
+    assert_equivariant(nn.Tanh(), noise(size=(4, 5)), lattice_symmetries(2))
+
+
+def test_assert_equivariant_uses_the_24_rotations_by_default():
+    seen = []
+    assert_equivariant(Function(lambda x: seen.append(x) or x), noise())
+    assert len(seen) == 48  # of the image and of the turned image, for each rotation
+    chiral = Convolution("1x0e", "1x1e", kernel_size=3).double()
+    assert_equivariant(chiral, noise())
+    with pytest.raises(AssertionError):
+        assert_equivariant(chiral, noise(), lattice_symmetries())
+
+
+def test_assert_equivariant_names_the_worst_transform():
+    net = Function(lambda x: x + torch.arange(x.shape[4]))  # W alone is special: turns about it do no harm
+    half_turn = np.diag([1.0, -1.0, -1.0])
+    with pytest.raises(
+        AssertionError, match=r"exceeds the tolerance 1e-05 under \[\[1.0, 0.0, 0.0\], \[0.0, -1.0, 0.0\]"
+    ):
+        assert_equivariant(net, noise(size=(4, 4, 4)), [np.eye(3), half_turn, QUARTER])
+
+
+def test_assert_equivariant_keeps_to_the_tolerance():
+    net = Function(lambda x: x + 1e-3 * torch.randn_like(x))
+    torch.manual_seed(0)
+    assert_equivariant(net, noise(), tolerance=1e-2)
+    with pytest.raises(AssertionError, match="exceeds the tolerance 1e-04"):
+        assert_equivariant(net, noise(), tolerance=1e-4)
+
+
+def test_assert_equivariant_refuses_an_empty_list():
+    with pytest.raises(ValueError, match="transforms is empty: nothing was measured; give at least one matrix"):
+        assert_equivariant(IDENTITY, noise(), [])
+
+
+def test_assert_equivariant_rejects_nan():
+    with pytest.raises(AssertionError):
+        assert_equivariant(Function(lambda x: x * float("nan")), noise())
+
+
+def test_curve_is_near_zero_on_the_lattice_and_bounded_between():
+    torch.manual_seed(0)
+    net = Convolution("1x0e", "1x0e+1x1e", kernel_size=3).double()
+    angles = [0, 30, 90, 120, 180, 270]
+    curve = equivariance_curve(net, blob(), angles)
+    exact, free = [curve[0], curve[2], curve[4], curve[5]], [curve[1], curve[3]]
+    assert len(curve) == len(angles)
+    assert max(exact) < 1e-12
+    assert 1e-6 < min(free) <= max(free) < 0.1
+
+
+@pytest.mark.parametrize(("plane", "moves"), [("axial", True), ("coronal", True), ("sagittal", False), ((1, 2), False)])
+def test_curve_turns_in_the_plane_it_is_asked_for(plane, moves):
+    (error,) = equivariance_curve(ADD_RAMP, noise(size=(4, 4, 4)), [90], plane)
+    assert (error > 0.5) == moves
+
+
+def test_interpolation_error_is_zero_on_the_lattice_and_small_on_smooth_images():
+    assert max(interpolation_error(noise(), m) for m in lattice_rotations()) == 0
+    smooth = interpolation_error(blob(), FREE[0])
+    assert 0 < smooth < 0.01
+    assert interpolation_error(noise(size=(25, 25, 25)), FREE[0]) > 0.1

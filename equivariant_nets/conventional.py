@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .resampling import Downsample, max_pool_arguments
+from .resampling import Downsample, max_pool_windows
 
 __all__ = ["ConventionalFamily", "MaxPool"]
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-NORMALIZATIONS = {
+NORMALIZATIONS: dict[str, dict[int, type[nn.Module]] | None] = {
     "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
     "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
     "none": None,
@@ -26,7 +26,7 @@ class MaxPool(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return MAX_POOLS[x.dim() - 2](x, **max_pool_arguments(x.shape[2:]))
+        return MAX_POOLS[x.dim() - 2](x, *max_pool_windows(x.shape[2:]))
 
 
 class ConventionalFamily:
@@ -48,6 +48,9 @@ class ConventionalFamily:
     ) -> None:
         if spatial_dims not in CONVOLUTIONS:
             raise ValueError(f"spatial_dims={spatial_dims} is not supported; choose 2 or 3.")
+        for name, channels in {"in_channels": in_channels, "out_channels": out_channels, "features": features}.items():
+            if channels < 1:
+                raise ValueError(f"{name}={channels} is not a number of channels; give 1 or more.")
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
         if normalization not in NORMALIZATIONS:
@@ -66,11 +69,14 @@ class ConventionalFamily:
 
     decoder_features = encoder_features
 
-    def block_output(self, rep_in: int, rep_out: int) -> int:
-        return rep_out
+    def block_features(self, rep_in: int, target: int) -> tuple[int, int]:
+        return target, target
 
-    def block(self, rep_in: int, rep_out: int) -> nn.Module:
-        return nn.Sequential(*self._layer(rep_in, rep_out), *self._layer(rep_out, rep_out))
+    def head_input(self, rep: int) -> int:
+        return rep
+
+    def block(self, rep_in: int, middle: int, rep_out: int) -> nn.Module:
+        return nn.Sequential(*self._layer(rep_in, middle), *self._layer(middle, rep_out))
 
     def _layer(self, rep_in: int, rep_out: int) -> list[nn.Module]:
         norm = NORMALIZATIONS[self.normalization]

@@ -142,7 +142,7 @@ def assert_equivariant(
     errors = [(equivariance_error(net, image, t), t) for t in (lattice_rotations() if transforms is None else transforms)]
     if not errors:
         raise ValueError("transforms is empty: nothing was measured; give at least one matrix.")
-    worst, transform = max(errors, key=lambda pair: pair[0])
+    worst, transform = max(errors, key=lambda pair: np.nan_to_num(pair[0], nan=np.inf))
     if not worst <= tolerance:
         raise AssertionError(
             f"Equivariance error {worst:.2e} exceeds the tolerance {tolerance:.0e} under {np.asarray(transform).tolist()}."

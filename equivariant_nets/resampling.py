@@ -13,7 +13,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LINEAR_DOWNSAMPLINGS", "Downsample", "Upsample", "max_pool_arguments"]
+__all__ = ["LINEAR_DOWNSAMPLINGS", "Downsample", "Upsample", "max_pool_windows"]
 
 # Window weights at the distances 0, 1/2, 1, 3/2 and 2 voxels from the centre of a coarse voxel. `blur` is [1 3 3 1] on
 # even axes and [1 8 14 8 1] on odd ones: both remove the Nyquist frequency and both have variance 3/4, so that a
@@ -80,11 +80,7 @@ class Upsample(nn.Module):
         return x
 
 
-def max_pool_arguments(size: tuple[int, ...] | torch.Size) -> dict[str, tuple[int, ...]]:
-    """Arguments of ``max_pool3d`` or ``max_pool2d`` that halve each axis symmetrically: windows of 2 on an even axis,
-    of 3, centred on every second voxel, on an odd one."""
-    return {
-        "kernel_size": tuple(2 + n % 2 for n in size),
-        "stride": tuple(2 for _ in size),
-        "padding": tuple(n % 2 for n in size),
-    }
+def max_pool_windows(size: tuple[int, ...] | torch.Size) -> tuple[list[int], list[int], list[int]]:
+    """Kernel size, stride and padding of a ``max_pool3d`` or ``max_pool2d`` that halves each axis symmetrically: windows
+    of 2 on an even axis, of 3, centred on every second voxel, on an odd one."""
+    return [2 + n % 2 for n in size], [2 for _ in size], [n % 2 for n in size]

@@ -46,6 +46,8 @@ def plane_rotation(plane: str | tuple[int, int], degrees: float) -> np.ndarray:
             raise ValueError(f"plane={plane!r} is not one of {sorted(PLANES)}; or give two axis numbers such as (0, 1).")
         plane = PLANES[plane]
     first, second = plane
+    if first == second or not {first, second} <= {0, 1, 2}:
+        raise ValueError(f"plane={plane!r} is not legal; give two different axes among 0, 1 and 2, such as (0, 1).")
     radians = np.deg2rad(degrees)
     cos, sin = np.cos(radians), np.sin(radians)
     if degrees % 90 == 0:

@@ -30,10 +30,13 @@ class Family(Protocol):
 
     def decoder_features(self, level: int) -> Any: ...
 
-    def block_output(self, rep_in: Any, rep_out: Any) -> Any:
-        """What of rep_out a block can produce from rep_in."""
+    def block_features(self, rep_in: Any, target: Any) -> tuple[Any, Any]:
+        """What of target the first and the second layer of a block can produce from rep_in."""
 
-    def block(self, rep_in: Any, rep_out: Any) -> nn.Module: ...
+    def head_input(self, rep: Any) -> Any:
+        """What of rep the head can use."""
+
+    def block(self, rep_in: Any, middle: Any, rep_out: Any) -> nn.Module: ...
 
     def downsample(self, rep: Any) -> nn.Module: ...
 
@@ -44,11 +47,12 @@ class UNet(nn.Module):
     """A U-Net over any family of features: two convolutions a block, ``depth`` halvings, linear upsampling, skips by
     concatenation, and a pointwise head.
 
-    Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``. Sizes need not be divisible by anything; each must have
-    at least ``2**(depth - 1) + 1`` voxels, so that every halving still halves it.
+    Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``. Sizes need not be divisible by anything; each axis must
+    have at least ``2**(depth - 1) + 1`` voxels, so that every halving still halves it, and one axis ``2**depth + 1``, so
+    that the coarsest level has more than one voxel to normalise over.
 
     Raises:
-        ValueError: input with the wrong number of axes or channels, an integer type, or too few voxels.
+        ValueError: input with the wrong number of axes or channels, another type than the weights, or too few voxels.
     """
 
     def __init__(self, family: Family, depth: int = 3) -> None:
@@ -63,19 +67,22 @@ class UNet(nn.Module):
         self.upsample = Upsample()
         rep, skips = family.input, []
         for level in range(depth + 1):
-            rep = self._add_block(self.encoders, family, rep, family.encoder_features(level))
+            rep = self._add_block(self.encoders, family, rep, family.encoder_features(level), last=depth == 0)
             if level < depth:
                 skips.append(rep)
                 self.downsamples.append(family.downsample(rep))
         for level in reversed(range(depth)):
-            rep = self._add_block(self.decoders, family, rep + skips[level], family.decoder_features(level))
+            target = family.decoder_features(level)
+            rep = self._add_block(self.decoders, family, rep + skips[level], target, last=level == 0)
         self.head = family.head(rep)
         self.in_channels = getattr(family.input, "dim", family.input)
 
     @staticmethod
-    def _add_block(blocks: nn.ModuleList, family: Family, rep_in: Any, target: Any) -> Any:
-        rep_out = family.block_output(rep_in, target)
-        blocks.append(family.block(rep_in, rep_out))
+    def _add_block(blocks: nn.ModuleList, family: Family, rep_in: Any, target: Any, last: bool) -> Any:
+        middle, rep_out = family.block_features(rep_in, target)
+        if last:
+            rep_out = family.head_input(rep_out)
+        blocks.append(family.block(rep_in, middle, rep_out))
         return rep_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,20 +100,25 @@ class UNet(nn.Module):
     def _check(self, x: Tensor) -> None:
         axes = "(B, C, D, H, W)" if self.spatial_dims == 3 else "(B, C, H, W)"
         if x.dim() != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
-            raise ValueError(f"Input of shape {tuple(x.shape)}: this network takes {axes} with C={self.in_channels}.")
-        if not x.is_floating_point():
-            raise ValueError(f"Input of type {x.dtype}: convert it to a floating-point type, as with x.float().")
+            raise ValueError(
+                f"Input of shape {tuple(x.shape)}: this network takes {axes} with C={self.in_channels}. Add a batch and "
+                "a channel axis where they are missing, or build the network for these channels."
+            )
+        dtype = next(self.parameters()).dtype
+        if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+            raise ValueError(f"Input of type {x.dtype}: the weights are {dtype}. Convert it with x.to({dtype}).")
         smallest = 2 ** (self.depth - 1) + 1 if self.depth else 1
-        if min(x.shape[2:]) < smallest:
+        if min(x.shape[2:]) < smallest or max(x.shape[2:]) <= 2**self.depth:
             raise ValueError(
                 f"Input of spatial size {tuple(x.shape[2:])} cannot be halved {self.depth} times: every axis needs at "
-                f"least {smallest} voxels. Pad the input, or build the network with a smaller depth."
+                f"least {smallest} voxels, and one axis {2**self.depth + 1}, so that more than one voxel is left. "
+                "Pad the input, or build the network with a smaller depth."
             )
 
 
 class SteerableUNet(UNet):
-    """The SO(3)- or O(3)-steerable U-Net: exactly equivariant under the symmetries of the voxel lattice at every size,
-    approximately under all other rotations.
+    """The SO(3)- or O(3)-steerable U-Net: exactly equivariant under the symmetries of the voxel lattice at every size
+    (with ``max``, but for ties: see :class:`equivariant_nets.steerable.NormMaxPool`), approximately under all others.
 
     Args:
         irreps_in: what the input channels carry: ``4x0e`` for four image contrasts, ``1x1o`` for a vector field.

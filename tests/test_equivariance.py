@@ -217,6 +217,13 @@ def test_assert_equivariant_rejects_nan():
         assert_equivariant(Function(lambda x: x * float("nan")), noise())
 
 
+def test_assert_equivariant_rejects_nan_that_only_one_transform_shows():
+    x = noise()
+    spoil = Function(lambda y: y if torch.equal(y, x) else y * float("nan"))
+    with pytest.raises(AssertionError, match="nan"):
+        assert_equivariant(spoil, x)
+
+
 def test_curve_is_near_zero_on_the_lattice_and_bounded_between():
     torch.manual_seed(0)
     net = Convolution("1x0e", "1x0e+1x1e", kernel_size=3).double()

@@ -54,9 +54,17 @@ def test_angles_add_up():
     assert np.allclose(plane_rotation("axial", 20) @ plane_rotation("axial", 35), plane_rotation("axial", 55))
 
 
-def test_unknown_plane():
-    with pytest.raises(ValueError, match=r"plane='oblique' is not one of .*axial.*\(0, 1\)"):
-        plane_rotation("oblique", 10)
+@pytest.mark.parametrize(
+    ("plane", "message"),
+    [
+        ("oblique", r"plane='oblique' is not one of .*axial.*\(0, 1\)"),
+        ((0, 0), "two different axes"),
+        ((0, 3), "two different axes among 0, 1 and 2"),
+    ],
+)
+def test_illegal_planes_are_refused(plane, message):
+    with pytest.raises(ValueError, match=message):
+        plane_rotation(plane, 10)
 
 
 def test_random_rotations_are_proper_and_follow_the_seed():

@@ -119,7 +119,13 @@ def kernel_basis(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) ->
         float64, ``(paths, 2 l_out + 1, 2 l_in + 1, k, k, k)``. Each function turns a smooth input of unit second
         moment into an output whose components have unit second moment. No path: a first axis of length 0.
     """
-    dims = (irrep_out.dim, irrep_in.dim)
+    with torch.inference_mode(False), torch.device("cpu"):  # whatever the mode in which the first network is built
+        functions = _basis_functions(irrep_in, irrep_out, space)
+        none = torch.zeros(0, irrep_out.dim, irrep_in.dim, *[space.kernel_size] * 3, dtype=torch.float64)
+        return torch.stack(functions) if functions else none
+
+
+def _basis_functions(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> list[Tensor]:
     correlation = _tap_correlation(space.kernel_size, SHARE_OF_MEAN if is_scalar(irrep_in) else 0.0)
     accepted: list[Tensor] = []
     directions: list[Tensor] = []  # orthonormal, spanning the accepted functions
@@ -135,6 +141,4 @@ def kernel_basis(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) ->
             if residual.norm() > 1e-4:
                 directions.append(residual / residual.norm())
                 accepted.append(function)
-    if not accepted:
-        return torch.zeros(0, *dims, *[space.kernel_size] * 3, dtype=torch.float64)
-    return torch.stack(accepted)
+    return accepted

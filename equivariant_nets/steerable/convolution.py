@@ -72,17 +72,18 @@ class Convolution(nn.Module):
         for _, out in self.irreps_out:
             if not any(self._paths[source, out] for _, source in self.irreps_in):
                 raise ValueError(
-                    f"No kernel leads from irreps_in={self.irreps_in} to {out} under {group} with lmax={lmax} and "
-                    f"kernel_size={kernel_size}. Remove {out} from irreps_out={self.irreps_out}, raise lmax, "
-                    f"or add an irrep to irreps_in from which it can be reached."
+                    f"No kernel leads from {self.irreps_in} to {out} under {group} with lmax={lmax} and "
+                    f"kernel_size={kernel_size}. Remove {out} from {self.irreps_out}, raise lmax, "
+                    f"or add an irrep to {self.irreps_in} from which {out} can be reached."
                 )
         blocks = itertools.product(self.irreps_out, self.irreps_in)
         num_weights = sum(mo * mi * self._paths[i, o] for (mo, o), (mi, i) in blocks)
         self.weight = nn.Parameter(torch.randn(num_weights))
-        self.bias = nn.Parameter(torch.zeros(sum(m for m, ir in self.irreps_out if is_scalar(ir)))) if bias else None
+        num_scalars = sum(mul for mul, ir in self.irreps_out if is_scalar(ir))
+        self.bias = nn.Parameter(torch.zeros(num_scalars)) if bias and num_scalars else None
         self._bases: dict[tuple[o3.Irrep, o3.Irrep], Tensor] = {}
         self._place_bases()
-        self._cached: tuple[Any, Tensor] | None = None
+        self._cached: tuple[Tensor, Tensor] | None = None
 
     def _pairs(self) -> set[tuple[o3.Irrep, o3.Irrep]]:
         return {(i, o) for _, i in self.irreps_in for _, o in self.irreps_out}
@@ -116,13 +117,14 @@ class Convolution(nn.Module):
         return torch.cat(rows, dim=0)
 
     def _kernel_for_call(self) -> Tensor:
-        """Assemble the kernel, or take that of the last call where no gradient is asked for and no weight changed."""
-        if torch.is_grad_enabled():
+        """Assemble the kernel, or take that of the last call where no gradient is asked for and no weight changed.
+
+        The weights themselves are compared: version counters miss what is written through ``.data``."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
             self._cached = None
             return self.kernel()
-        state = (self.weight.data_ptr(), self.weight._version, self.weight.device, self.weight.dtype)
-        if self._cached is None or self._cached[0] != state:
-            self._cached = (state, self.kernel())
+        if self._cached is None or not _same(self._cached[0], self.weight):
+            self._cached = (self.weight.detach().clone(), self.kernel())
         return self._cached[1]
 
     def _dense_bias(self) -> Tensor | None:
@@ -147,6 +149,10 @@ class Convolution(nn.Module):
         return f"{self.irreps_in} -> {self.irreps_out}, {', '.join(f'{k}={v}' for k, v in self.space._asdict().items())}"
 
 
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
+
+
 _PLACED: dict[Any, Tensor] = {}
 
 
@@ -156,7 +162,8 @@ def _basis_on(device: torch.device, dtype: torch.dtype) -> Callable[[o3.Irrep, o
     def place(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> Tensor:
         key = (irrep_in, irrep_out, space, device, dtype)
         if key not in _PLACED:
-            _PLACED[key] = kernel_basis(irrep_in, irrep_out, space).flatten(1).to(device, dtype)
+            with torch.inference_mode(False):  # an inference tensor could never be trained with
+                _PLACED[key] = kernel_basis(irrep_in, irrep_out, space).flatten(1).to(device, dtype)
         return _PLACED[key]
 
     return place

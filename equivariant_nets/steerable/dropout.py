@@ -6,6 +6,8 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from .irreps import irrep_of_channel
+
 __all__ = ["Dropout"]
 
 
@@ -26,15 +28,13 @@ class Dropout(nn.Module):
         if not 0 <= p < 1:
             raise ValueError(f"dropout={p} is not a probability; give 0 <= dropout < 1.")
         self.p = p
-        dims = torch.tensor([ir.dim for mul, ir in irreps for _ in range(mul)])
-        channels = torch.repeat_interleave(torch.arange(len(dims)), dims)
-        self.register_buffer("irrep_of_channel", channels, persistent=False)
+        self.num_irreps = irreps.num_irreps
+        self.register_buffer("irrep_of_channel", irrep_of_channel(irreps), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        num_irreps = int(self.irrep_of_channel[-1]) + 1
-        keep = torch.empty(x.shape[0], num_irreps, device=x.device, dtype=x.dtype).bernoulli_(1 - self.p) / (1 - self.p)
+        keep = x.new_empty(x.shape[0], self.num_irreps).bernoulli_(1 - self.p) / (1 - self.p)
         return x * keep[:, self.irrep_of_channel].view(*x.shape[:2], *[1] * (x.dim() - 2))
 
     def extra_repr(self) -> str:

@@ -10,7 +10,7 @@ from .basis import KernelSpace, reachable
 from .convolution import Convolution
 from .dropout import Dropout
 from .gate import Gate
-from .irreps import parse_irreps
+from .irreps import num_gates, parse_irreps
 from .normalization import BatchNorm, InstanceNorm
 from .pooling import NormMaxPool
 
@@ -57,18 +57,38 @@ class SteerableFamily:
     def decoder_features(self, level: int) -> o3.Irreps:
         return o3.Irreps([(mul * 2**level, ir) for mul, ir in self._decoder])
 
-    def block_output(self, rep_in: o3.Irreps, rep_out: o3.Irreps) -> o3.Irreps:
-        """Those of rep_out that two layers can reach: under O(3) 0o, for one, needs three from an image."""
-        found = reachable(reachable(rep_in, rep_out, self.space), rep_out, self.space)
+    def block_features(self, rep_in: o3.Irreps, target: o3.Irreps) -> tuple[o3.Irreps, o3.Irreps]:
+        """Those of target that one layer and two layers can reach: under O(3) 0o, for one, needs three from an image."""
+        middle = self._reachable(rep_in, target)
+        return middle, self._reachable(middle, target)
+
+    def _reachable(self, rep_in: o3.Irreps, target: o3.Irreps) -> o3.Irreps:
+        found = reachable(rep_in, target, self.space)
         if found.dim == 0:
             raise ValueError(
-                f"No kernel leads from {rep_in} to any of {rep_out} under {self.space.group} with "
-                f"lmax={self.space.lmax}. Add irreps to features, or raise lmax."
+                f"No kernel leads from {rep_in} to any of the features {target} under {self.space.group} with "
+                f"lmax={self.space.lmax}. Add to the features an irrep that {rep_in} reaches, or raise lmax."
+            )
+        if num_gates(found) and not reachable(rep_in, o3.Irreps("0e"), self.space):
+            raise ValueError(
+                f"The features {found} are gated by 0e channels, and no kernel leads from {rep_in} to 0e under "
+                f"{self.space.group} with lmax={self.space.lmax}. Add an irrep from which 0e can be reached, or raise lmax."
             )
         return found
 
-    def block(self, rep_in: o3.Irreps, rep_out: o3.Irreps) -> nn.Module:
-        middle = reachable(rep_in, rep_out, self.space)
+    def head_input(self, rep: o3.Irreps) -> o3.Irreps:
+        """Those irreps that the pointwise head can use: a kernel of one voxel maps an irrep to itself alone."""
+        available = {ir for _, ir in rep}
+        for _, ir in self.output:
+            if ir not in available:
+                raise ValueError(
+                    f"irreps_out={self.output} asks for {ir}, and the last features, {rep}, hold none. "
+                    f"Add {ir} to features, or to decoder_features where they are given."
+                )
+        wanted = {ir for _, ir in self.output}
+        return o3.Irreps([(mul, ir) for mul, ir in rep if ir in wanted])
+
+    def block(self, rep_in: o3.Irreps, middle: o3.Irreps, rep_out: o3.Irreps) -> nn.Module:
         return nn.Sequential(*self._layer(rep_in, middle), *self._layer(middle, rep_out))
 
     def _layer(self, rep_in: o3.Irreps, rep_out: o3.Irreps) -> list[nn.Module]:

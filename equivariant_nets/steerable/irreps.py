@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from e3nn import o3
+from torch import Tensor
 
-__all__ = ["GROUPS", "is_scalar", "num_gates", "parse_irreps"]
+__all__ = ["GROUPS", "irrep_of_channel", "is_scalar", "num_gates", "parse_irreps"]
 
 GROUPS = ("SO3", "O3")
 
@@ -30,6 +32,12 @@ def parse_irreps(irreps: str | o3.Irreps, group: str = "SO3", name: str = "irrep
 def is_scalar(irrep: o3.Irrep) -> bool:
     """True for 0e, the one irrep that no symmetry changes."""
     return bool(irrep.l == 0 and irrep.p == 1)
+
+
+def irrep_of_channel(irreps: o3.Irreps) -> Tensor:
+    """The irrep that each channel belongs to, ``(irreps.dim,)``, with every copy numbered on its own."""
+    dims = [ir.dim for mul, ir in irreps for _ in range(mul)]
+    return torch.tensor([number for number, dim in enumerate(dims) for _ in range(dim)])
 
 
 def num_gates(irreps: o3.Irreps) -> int:

@@ -6,7 +6,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from .irreps import is_scalar
+from .irreps import irrep_of_channel, is_scalar
 
 __all__ = ["BatchNorm", "InstanceNorm"]
 
@@ -26,15 +26,14 @@ class _Norm(nn.Module):
         super().__init__()
         self.irreps = irreps
         self.eps = eps
-        dims = torch.tensor([ir.dim for mul, ir in irreps for _ in range(mul)])
-        channels = torch.repeat_interleave(torch.arange(len(dims)), dims)
-        scalar = torch.tensor([is_scalar(ir) for mul, ir in irreps for _ in range(mul)])
-        one_hot = torch.nn.functional.one_hot(channels, len(dims))
+        channels = irrep_of_channel(irreps)
+        scalar = torch.tensor([is_scalar(ir) for mul, ir in irreps for _ in range(mul * ir.dim)])
+        one_hot = channels[:, None] == torch.arange(irreps.num_irreps)
         self.register_buffer("irrep_of_channel", channels, persistent=False)
-        self.register_buffer("scalar", scalar[channels], persistent=False)
-        self.register_buffer("average", one_hot / dims, persistent=False)  # mean over the components of an irrep
-        self.weight = nn.Parameter(torch.ones(len(dims)))
-        self.bias = nn.Parameter(torch.zeros(int(scalar.sum())))
+        self.register_buffer("scalar", scalar, persistent=False)
+        self.register_buffer("average", one_hot / one_hot.sum(0), persistent=False)  # over the components of an irrep
+        self.weight = nn.Parameter(torch.ones(irreps.num_irreps))
+        self.bias = nn.Parameter(torch.zeros(sum(mul for mul, ir in irreps if is_scalar(ir))))
 
     def _moments(self, x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Mean (0 but for 0e) by channel and mean square about it by irrep, over the given axes of (B, C, *spatial)."""

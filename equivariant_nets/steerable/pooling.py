@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from e3nn import o3
 from torch import Tensor, nn
 
-from ..resampling import max_pool_arguments
+from ..resampling import max_pool_windows
 from .irreps import is_scalar
 
 __all__ = ["NormMaxPool"]
@@ -21,6 +21,9 @@ class NormMaxPool(nn.Module):
 
     Shape: ``(B, irreps.dim, D, H, W)`` to ``(B, irreps.dim, ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
 
+    Where two vectors of one window have the same norm to the last bit, the first one in memory is taken, which is not
+    the same one after a rotation: exactness holds for inputs without such ties, so not for symmetric ones.
+
     Source: MELBA 2024:010, section 3.
     """
 
@@ -29,16 +32,16 @@ class NormMaxPool(nn.Module):
         self.irreps = irreps
 
     def forward(self, x: Tensor) -> Tensor:
-        arguments = max_pool_arguments(x.shape[2:])
+        windows = max_pool_windows(x.shape[2:])
         outputs = []
         for (mul, ir), channels in zip(self.irreps, self.irreps.slices(), strict=True):
             block = x[:, channels]
             if is_scalar(ir):
-                outputs.append(F.max_pool3d(block, **arguments))
+                outputs.append(F.max_pool3d(block, *windows))
                 continue
             vectors = block.unflatten(1, (mul, ir.dim))
             squared_norm = vectors.detach().square().sum(2)
-            _, voxel = F.max_pool3d(squared_norm, **arguments, return_indices=True)
+            _, voxel = F.max_pool3d_with_indices(squared_norm, *windows)
             index = voxel.flatten(2).unsqueeze(2).expand(-1, -1, ir.dim, -1)
             outputs.append(vectors.flatten(3).gather(3, index).unflatten(3, voxel.shape[2:]).flatten(1, 2))
         return torch.cat(outputs, dim=1)

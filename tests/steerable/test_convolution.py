@@ -120,6 +120,7 @@ CHANGES = {
     "float and double": lambda net: net.float().double(),
     "in place": lambda net: torch.nn.init.ones_(net.weight) is None or net,
     "new storage": negate_vector,
+    "through .data": lambda net: net.weight.data.neg_() is None or net,
     "deepcopy": lambda net: load(copy.deepcopy(net)),
 }
 
@@ -224,7 +225,7 @@ def test_same_seed_same_weights():
         ({"group": "SE3"}, r"'SO3', 'O3'"),
         ({"irreps_out": "8x0"}, r"irreps_out='8x0' is not a list of irreps"),
         ({"irreps_in": "0x0e"}, "irreps_in='0x0e' holds no channel"),
-        ({"irreps_out": "1x0o", "group": "O3"}, "leads from irreps_in=1x0e to 0o under O3"),
+        ({"irreps_out": "1x0o", "group": "O3"}, "leads from 1x0e to 0o under O3"),
         ({"irreps_out": "1x0e+1x3e"}, "to 3e under SO3 with lmax=2"),
         ({"irreps_out": "1x1e", "kernel_size": 1}, "kernel_size=1"),
         ({"irreps_out": "1x4e", "kernel_size": 3, "lmax": 4}, "to 4e"),

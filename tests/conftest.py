@@ -1,0 +1,40 @@
+"""The one option of the tests: where real data lies."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--real-data",
+        metavar="DIR",
+        help="folder of real data sets (it holds hippocampus/); tests on real data are skipped without it",
+    )
+
+
+@pytest.fixture(scope="session")
+def real_data(request) -> Path:
+    """The folder of real data sets: skipped without ``--real-data``, an error where the folder is missing."""
+    folder = request.config.getoption("--real-data")
+    if folder is None:
+        pytest.skip("real data was not given: pytest --real-data DIR")
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--real-data {folder} is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_hippocampus(real_data) -> Path:
+    """The folder of MSD Task04 (imagesTr, labelsTr): an error where real data was given without it."""
+    folder = real_data / "hippocampus"
+    if not (folder / "imagesTr").is_dir() or not (folder / "labelsTr").is_dir():
+        raise FileNotFoundError(f"{folder} must hold imagesTr and labelsTr of MSD Task04")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)

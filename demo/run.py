@@ -75,9 +75,9 @@ def summarize(folder: Path) -> list[Path]:
 
 def main(
     output_dir: str = "output/demo",
-    epochs: int = 8,
-    num_training: int = 32,
-    size: int = 32,
+    epochs: int = 4,
+    num_training: int = 96,
+    size: int = 24,
     sweep_cases: int = 4,
     sweep_random_poses: int = 4,
 ) -> None:

@@ -79,14 +79,14 @@ def select_section(
 
     Args:
         cases: the cases of every section.
-        section: ``training``, ``validation`` or ``test``.
+        section: one of the sections.
         train_cases: number of training cases to keep, or None for all.
 
     Raises:
         ValueError: there is no such section, it is empty, or ``train_cases`` does not fit it.
     """
-    if section not in SECTIONS:
-        raise ValueError(f"section={section!r} is not one of {', '.join(SECTIONS)}.")
+    if section not in cases:
+        raise ValueError(f"section={section!r} is not one of {', '.join(cases)}.")
     if not cases[section]:
         total = sum(len(part) for part in cases.values())
         raise ValueError(f"The section {section!r} is empty: the data set has only {total} cases. Add cases.")

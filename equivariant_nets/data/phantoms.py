@@ -20,9 +20,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from filelock import FileLock
 from tqdm import tqdm
 
-from equivariant_nets.data.datalist import SECTIONS, paired_cases, read_manifest, select_section
+from equivariant_nets.data.datalist import paired_cases, read_manifest, select_section
 from equivariant_nets.rotations import plane_rotation, random_rotation
 
 __all__ = ["phantom", "phantom_datalist", "write_phantoms"]
@@ -37,8 +38,8 @@ _BIAS = 0.15
 _WAVELENGTH_MM = (25.0, 50.0)
 
 _UPRIGHT_DEGREES = 10.0
-_VERSION = 1  # of the anatomy: with a new one, data sets that an older version wrote are written again
-_FOLDERS = {"training": "Tr", "validation": "Tr", "test": "Ts"}
+_VERSION = 2  # of the anatomy: with a new one, data sets that an older version wrote are written again
+_FOLDERS = {"training": "Tr", "validation": "Tr", "test": "Ts", "upright_test": "Ts"}
 _LABELS = ("background", "stem", "caudal nucleus", "rostral nucleus")
 
 
@@ -90,16 +91,17 @@ def write_phantoms(
 ) -> Path:
     """Write a data set of phantoms as NIfTI files (RAS, 1 mm) in the layout of the Medical Segmentation Decathlon.
 
-    Training and validation cases, in ``imagesTr`` and ``labelsTr``, are upright within 10 degrees; test cases, in
-    ``imagesTs`` and ``labelsTs``, are posed freely. Each case is seeded on its own: case k of a section is the same
-    however many are written. A complete data set of the same parameters is left as it is; another one is replaced.
-    Write before starting several processes that read.
+    Training and validation cases, in ``imagesTr`` and ``labelsTr``, are upright within 10 degrees. Of the test cases,
+    in ``imagesTs`` and ``labelsTs``, those of the section ``test`` are posed freely and as many of ``upright_test`` are
+    upright. Each case is seeded on its own: case k of a section is the same however many are written. A complete data
+    set of the same parameters is left as it is; another one is replaced. Processes that write the same folder wait for
+    each other.
 
     Args:
         dataset_dir: folder to write to; made when absent.
         num_training: number of training cases.
         num_validation: number of validation cases.
-        num_test: number of test cases.
+        num_test: number of test cases in a free pose, and of upright ones.
         size: voxels (D, H, W) of each.
         seed: not negative; another seed gives another data set.
 
@@ -111,21 +113,21 @@ def write_phantoms(
             set of another kind, which is never overwritten.
     """
     folder = Path(dataset_dir).expanduser().absolute()
-    counts = dict(zip(SECTIONS, (num_training, num_validation, num_test), strict=True))
+    counts = dict(zip(_FOLDERS, (num_training, num_validation, num_test, num_test), strict=True))
     for section, count in counts.items():
         if count < 1:
             raise ValueError(f"num_{section}={count} is less than 1. Each section needs at least one case.")
     if seed < 0:
         raise ValueError(f"seed={seed} is negative. Give 0 or more.")
     parameters = {"version": _VERSION, **counts, "size": list(_checked_size(size)), "seed": seed}
-    if _is_complete(folder, parameters):
-        return folder
-
-    _remove_phantoms(folder)
-    cases = [(section, index) for section in SECTIONS for index in range(counts[section])]
-    for section, index in tqdm(cases, desc="writing phantoms"):
-        _write_case(folder, section, index, size, seed)
-    _write_manifest(folder, counts, parameters)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if not _is_complete(folder, parameters):
+            _remove_phantoms(folder)
+            cases = [(section, index) for section, count in counts.items() for index in range(count)]
+            for section, index in tqdm(cases, desc="writing phantoms"):
+                _write_case(folder, section, index, size, seed)
+            _write_manifest(folder, counts, parameters)
     return folder
 
 
@@ -136,7 +138,7 @@ def phantom_datalist(
 
     Args:
         dataset_dir: the folder that holds ``dataset.json``.
-        section: ``training``, ``validation`` or ``test``.
+        section: ``training``, ``validation``, ``test`` (posed freely) or ``upright_test``.
         train_cases: keep so many training cases, the first of a fixed shuffle; subsets are nested. None keeps all.
 
     Returns:
@@ -148,7 +150,7 @@ def phantom_datalist(
     """
     advice = f"Write the data set with equivariant_nets.data.write_phantoms({str(dataset_dir)!r})."
     manifest = read_manifest(dataset_dir, advice)
-    cases = {part: paired_cases(dataset_dir, manifest.get(part), advice) for part in SECTIONS}
+    cases = {part: paired_cases(dataset_dir, manifest.get(part), advice) for part in _FOLDERS}
     return select_section(cases, section, train_cases)
 
 
@@ -246,7 +248,7 @@ def _case_files(section: str, index: int) -> dict[str, str]:
 
 
 def _write_case(folder: Path, section: str, index: int, size: Sequence[int], seed: int) -> None:
-    random_state = np.random.RandomState([seed, SECTIONS.index(section), index])
+    random_state = np.random.RandomState([seed, list(_FOLDERS).index(section), index])
     image, label = phantom(random_state, size, None if section == "test" else _UPRIGHT_DEGREES)
     for array, file in zip((image, label), _case_files(section, index).values(), strict=True):
         path = folder / file
@@ -265,9 +267,9 @@ def _write_manifest(folder: Path, counts: dict[str, int], parameters: dict[str, 
         "modality": {"0": "synthetic"},
         "labels": {str(value): name for value, name in enumerate(_LABELS)},
         "numTraining": counts["training"],
-        "numTest": counts["test"],
+        "numTest": counts["test"] + counts["upright_test"],
         "phantom": parameters,
-        **{section: [_case_files(section, index) for index in range(counts[section])] for section in SECTIONS},
+        **{section: [_case_files(section, index) for index in range(counts[section])] for section in _FOLDERS},
     }
     partial = folder / "dataset.json.partial"
     partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -282,7 +284,7 @@ def _is_complete(folder: Path, parameters: dict[str, Any]) -> bool:
         return False
     if "phantom" not in manifest:
         raise ValueError(f"{folder} holds a data set that write_phantoms did not write. Choose another folder.")
-    files = [file for section in SECTIONS for case in manifest.get(section, []) for file in case.values()]
+    files = [file for section in _FOLDERS for case in manifest.get(section, []) for file in case.values()]
     return manifest["phantom"] == parameters and all((folder / file).is_file() for file in files)
 
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from monai.apps import DecathlonDataset, download_and_extract
+from monai.apps import DecathlonDataset, download_url, extractall
 
 from equivariant_nets.data.datalist import SECTIONS, paired_cases, read_manifest, select_section
 
@@ -58,7 +58,7 @@ def download_hippocampus(dataset_dir: str | Path) -> Path:
         the absolute path of the folder.
 
     Raises:
-        RuntimeError: the archive's checksum is not the expected one.
+        monai.apps.utils.HashCheckError: the archive's checksum is not the expected one.
         urllib.error.URLError: the server cannot be reached.
     """
     folder = Path(dataset_dir).expanduser().absolute()
@@ -69,12 +69,10 @@ def download_hippocampus(dataset_dir: str | Path) -> Path:
     else:
         return folder
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        download_and_extract(
-            DecathlonDataset.resource[_TASK],
-            output_dir=temporary,
-            hash_val=DecathlonDataset.md5[_TASK],
-            hash_type="md5",
-        )
+        archive = Path(temporary, f"{_TASK}.tar")
+        url, checksum = DecathlonDataset.resource[_TASK], DecathlonDataset.md5[_TASK]
+        download_url(url, archive, hash_val=checksum, hash_type="md5")
+        extractall(archive, temporary, file_type="tar")
         # The archive holds ._* files, which are no images: the file attributes of the machine it was made on.
         hidden = shutil.ignore_patterns("._*")
         shutil.copytree(Path(temporary, _TASK), folder, dirs_exist_ok=True, ignore=hidden)

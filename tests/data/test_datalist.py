@@ -1,0 +1,92 @@
+"""Data lists: what dataset.json names, complete or not at all; images of a folder for inference."""
+
+import json
+
+import pytest
+
+from equivariant_nets.data import image_datalist
+from equivariant_nets.data.datalist import nested_subset, paired_cases, read_manifest, select_section
+
+CASES = [{"image": f"i{k}", "label": f"l{k}"} for k in range(9)]
+ADVICE = "Download it again."
+
+
+def test_subsets_are_nested_and_of_the_size_asked_for():
+    subsets = [nested_subset(CASES, count) for count in range(1, 10)]
+    for small, large in zip(subsets, subsets[1:], strict=False):
+        assert large[: len(small)] == small
+    assert sorted(subsets[-1], key=str) == CASES
+
+
+@pytest.mark.parametrize("count", [0, 10, -1, 2.0, "2", True])
+def test_illegal_numbers_of_training_cases_are_refused(count):
+    with pytest.raises(ValueError, match=r"train_cases=.* is not a whole number from 1 to 9"):
+        nested_subset(CASES, count)
+
+
+@pytest.mark.parametrize(
+    ("section", "train_cases", "message"),
+    [
+        ("train", None, "section='train' is not one of training, validation, test"),
+        ("validation", 2, "train_cases=2 applies to section='training', not to 'validation'"),
+        ("test", None, "section 'test' is empty"),
+    ],
+)
+def test_illegal_sections_are_refused(section, train_cases, message):
+    sections = {"training": CASES[:5], "validation": CASES[5:], "test": []}
+    with pytest.raises(ValueError, match=message):
+        select_section(sections, section, train_cases)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, FileNotFoundError, "holds no dataset.json"),
+        ("{", ValueError, "dataset.json is not valid JSON"),
+        ("[]", ValueError, "holds a JSON list, not the object"),
+    ],
+)
+def test_damaged_manifests_are_named(tmp_path, content, error, message):
+    if content is not None:
+        (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(error, match=rf"{tmp_path}.*{message}.*Download it again"):
+        read_manifest(tmp_path, ADVICE)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist\. Download it again"):
+        read_manifest(tmp_path / "nowhere", ADVICE)
+
+
+@pytest.mark.parametrize("entries", [None, [], "text", [{"image": "a"}], ["a"]])
+def test_entries_that_are_no_pairs_are_refused(tmp_path, entries):
+    with pytest.raises(ValueError, match=r"dataset\.json (names no labelled cases|holds the entry)"):
+        paired_cases(tmp_path, entries, ADVICE)
+
+
+def test_every_missing_file_is_listed_and_nothing_else(tmp_path):
+    for name in ("a.nii.gz", "b.nii.gz", "la.nii.gz"):
+        (tmp_path / name).touch()
+    entries = [{"image": "./b.nii.gz", "label": "./lb.nii.gz"}, {"image": "./a.nii.gz", "label": "./la.nii.gz"}]
+    with pytest.raises(FileNotFoundError, match=r"1 files that dataset.json names are missing:\n  lb\.nii\.gz\nDown"):
+        paired_cases(tmp_path, entries, ADVICE)
+    (tmp_path / "lb.nii.gz").touch()
+    assert [case["image"] for case in paired_cases(tmp_path, json.loads(json.dumps(entries)), ADVICE)] == [
+        str(tmp_path / "a.nii.gz"),
+        str(tmp_path / "b.nii.gz"),
+    ]
+
+
+def test_images_of_a_folder_are_sorted_and_hidden_files_left_out(tmp_path):
+    for name in ("b.nii.gz", "a.nii.gz", "._a.nii.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    assert image_datalist(tmp_path) == [{"image": str(tmp_path / name)} for name in ("a.nii.gz", "b.nii.gz")]
+    assert image_datalist(tmp_path, "b*") == [{"image": str(tmp_path / "b.nii.gz")}]
+    assert image_datalist(tmp_path / "notes.txt") == [{"image": str(tmp_path / "notes.txt")}]
+
+
+def test_folders_without_images_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No file in .* matches '\*\.nii\.gz'.*--dataset_dir"):
+        image_datalist(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist; give an image file or a folder"):
+        image_datalist(tmp_path / "nowhere")

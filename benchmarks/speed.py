@@ -27,7 +27,9 @@ from equivariant_nets.steerable import Convolution
 MIB = 2**20
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "steerable": lambda features: SteerableUNet(features=features),
-    "conventional": lambda features: ConventionalUNet(features=SteerableUNet(features=features).encoders[0][2].irreps.dim),
+    "conventional": lambda features: ConventionalUNet(
+        features=SteerableUNet(features=features).encoders[0][2].irreps.dim
+    ),
 }
 
 

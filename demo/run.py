@@ -61,7 +61,7 @@ def summarize(folder: Path) -> list[Path]:
     rows = [["mean Dice", *poses]]
     rows += [[name, *(f"{summary[pose]:.3f}" for pose in poses)] for name, summary in summaries.items()]
     paragraphs = [
-        "Two U-Nets of the same wiring and width, trained with the same number of steps on the same upright phantoms and "
+        "Two U-Nets of the same wiring and width, trained with the same number of steps on the same upright phantoms, "
         "without rotation augmentation. The phantoms are synthetic: two nuclei that look alike are told apart only by "
         "which of them lies nearer to the stem.",
         "Each network then segments phantoms that were turned. The grey line is the Dice of the label map turned there "

@@ -52,7 +52,8 @@ def _representation(irreps: o3.Irreps, matrix: np.ndarray) -> Tensor:
     blocks = []
     for mul, ir in irreps:
         harmonics, turned = (
-            o3.spherical_harmonics(ir.l, x, normalize=True, normalization="component") for x in (points, points @ rotation.T)
+            o3.spherical_harmonics(ir.l, x, normalize=True, normalization="component")
+            for x in (points, points @ rotation.T)
         )
         block = torch.linalg.lstsq(harmonics, turned).solution.T * (ir.p if determinant < 0 else 1)
         blocks += [block] * mul
@@ -139,11 +140,14 @@ def assert_equivariant(
         transforms: orthogonal matrices; the 24 rotations of the cube if None.
         tolerance: highest relative error; 1e-5 suits float32 and 1e-10 float64.
     """
-    errors = [(equivariance_error(net, image, t), t) for t in (lattice_rotations() if transforms is None else transforms)]
+    errors = [
+        (equivariance_error(net, image, t), t) for t in (lattice_rotations() if transforms is None else transforms)
+    ]
     if not errors:
         raise ValueError("transforms is empty: nothing was measured; give at least one matrix.")
     worst, transform = max(errors, key=lambda pair: np.nan_to_num(pair[0], nan=np.inf))
     if not worst <= tolerance:
         raise AssertionError(
-            f"Equivariance error {worst:.2e} exceeds the tolerance {tolerance:.0e} under {np.asarray(transform).tolist()}."
+            f"Equivariance error {worst:.2e} exceeds the tolerance {tolerance:.0e} under the transform "
+            f"{np.asarray(transform).tolist()}."
         )

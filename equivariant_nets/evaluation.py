@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from monai.metrics import compute_dice
 from monai.networks.utils import eval_mode, one_hot
 from tqdm import tqdm
 
-from .report import plot_rotation_curves
+from .report import case_name, plot_rotation_curves
 from .rotations import plane_rotation, random_rotation
 from .transforms import RotateMatrixd
 
@@ -27,8 +27,8 @@ class RotationSweep:
     """Dice against rotation angle, for turns in each plane and for uniformly random rotations.
 
     A pose turns the preprocessed image (cubic splines, the border continued outwards) and its label map (one-hot
-    linear) onto a canvas that loses nothing. The prediction is scored against the turned labels. Beside each Dice stands
-    the floor that no network can pass: that of the label map turned there and back.
+    linear) onto a canvas that loses nothing. The prediction is scored against the turned labels. Beside each Dice
+    stands the cost of interpolation: the Dice of the label map turned there and back.
 
     Args:
         network: the network, with its weights loaded, on its device.
@@ -55,13 +55,21 @@ class RotationSweep:
         class_names: Sequence[str],
         output_dir: str | Path,
         angles_degrees: Sequence[float] = (0, 30, 45, 60, 90, 120, 135, 150, 180),
-        planes: Sequence[str] = ("axial", "coronal", "sagittal"),
+        planes: Sequence[str | tuple[int, int]] = ("axial", "coronal", "sagittal"),
         random_poses: int = 8,
         num_cases: int | None = None,
         seed: int = 0,
     ) -> None:
         if not data:
             raise ValueError("data is empty: there is no case to turn; give a list of items with image and label.")
+        if num_cases is not None and num_cases < 1:
+            raise ValueError(f"num_cases={num_cases} leaves no case to turn; give 1 or more, or None for all.")
+        if not random_poses and not (len(angles_degrees) and len(planes)):
+            raise ValueError(
+                "There is no pose to measure: give angles_degrees and planes, or random_poses of 1 or more."
+            )
+        for plane in planes:
+            plane_rotation(plane, 0)  # raises if there is no such plane
         self.network = network
         self.data = data[:num_cases]
         self.preprocessing = preprocessing
@@ -76,7 +84,7 @@ class RotationSweep:
 
     def run(self) -> Path:
         """Measure all poses of all cases; write the table and the picture, and return the table's path."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         with eval_mode(self.network):
             for index, item in enumerate(tqdm(self.data, desc="rotation sweep", unit="case")):
                 rows += self._case(index, item)
@@ -90,7 +98,9 @@ class RotationSweep:
         return table
 
     def _case(self, index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        volumes = {key: value for key, value in self.preprocessing(item).items() if key in KEYS}
+        volumes: dict[Hashable, torch.Tensor] = {
+            key: value for key, value in self.preprocessing(item).items() if key in KEYS
+        }
         upright = self._scores(volumes, np.eye(3))
         for plane in self.planes:
             for angle in self.angles_degrees:
@@ -102,7 +112,7 @@ class RotationSweep:
             angle = np.rad2deg(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
             yield from self._rows(item, RANDOM, round(float(angle), 1), self._scores(volumes, matrix))
 
-    def _scores(self, volumes: dict[str, torch.Tensor], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _scores(self, volumes: dict[Hashable, torch.Tensor], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Dice of each class, of the prediction and of the label map turned there and back."""
         turn_label = RotateMatrixd("label", matrix, mode="one_hot")
         image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")(volumes)["image"]
@@ -113,13 +123,13 @@ class RotationSweep:
 
     def _dice(self, prediction: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         num_classes = len(self.class_names) + 1
-        one_hots = [one_hot(torch.as_tensor(x)[None].long(), num_classes) for x in (prediction, label)]
-        return compute_dice(*one_hots, include_background=False)[0].numpy()
+        predicted, true = (one_hot(torch.as_tensor(x)[None].long(), num_classes) for x in (prediction, label))
+        return compute_dice(predicted, true, include_background=False)[0].numpy()
 
     def _rows(
-        self, item: dict[str, Any], plane: str, angle: float, scores: tuple[np.ndarray, np.ndarray]
+        self, item: dict[str, Any], plane: str | tuple[int, int], angle: float, scores: tuple[np.ndarray, np.ndarray]
     ) -> Iterator[dict[str, Any]]:
-        case = Path(item["label"]).name.split(".")[0]
+        case = case_name(item["label"])
         for name, dice, floor in zip(self.class_names, *scores, strict=True):
             yield {
                 "case": case,

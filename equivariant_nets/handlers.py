@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import monai.handlers
+from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.transforms import LoadImage
+from monai.transforms import LoadImage, Orientation
 
-from .report import three_planes
+from .report import case_name, three_planes
 
-__all__ = ["PreviewSaver"]
+__all__ = ["ClassMetricsSaver", "PreviewSaver"]
+
+
+class ClassMetricsSaver(monai.handlers.MetricsSaver):
+    """MONAI's tables of metrics by the names of the classes: its ``class0`` is the first one behind the background.
+
+    Args:
+        save_dir: receives ``metrics.csv``, and of each metric with details ``<metric>_raw.csv`` and
+            ``<metric>_summary.csv``.
+        class_names: names of the labels 1, 2, ...
+        others: as for ``monai.handlers.MetricsSaver``.
+    """
+
+    def __init__(self, save_dir: str, class_names: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(save_dir, **kwargs)
+        self.names = {f"class{index}": name for index, name in enumerate(class_names)}
+
+    def __call__(self, engine: Engine) -> None:
+        super().__call__(engine)
+        if idist.get_rank() != self.save_rank:
+            return
+        for metric in getattr(engine.state, "metric_details", {}):
+            for table in Path(self.save_dir).glob(f"{metric}_*.csv"):
+                with table.open(newline="") as file:
+                    rows = list(csv.reader(file, delimiter=self.deli))
+                with table.open("w", newline="") as file:
+                    writer = csv.writer(file, delimiter=self.deli, lineterminator="\n")
+                    writer.writerows([self.names.get(cell, cell) for cell in row] for row in rows)
 
 
 class PreviewSaver:
     """Save, beside each segmentation of an inference engine, a PNG of it over its input in three planes.
+
+    The planes are the axial, coronal and sagittal ones, whatever the orientation of the file.
 
     Args:
         output_dir: receives ``<case>_preview.png``.
@@ -30,9 +64,12 @@ class PreviewSaver:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        for item in engine.state.output:
+        to_ras = Orientation("RAS", labels=None)
+        output: Any = engine.state.output
+        for item in output:
             prediction = item[self.pred_key]
             source = prediction.meta["filename_or_obj"]
-            case = Path(source).name.removesuffix(".gz").removesuffix(".nii")
-            image = LoadImage(image_only=True, ensure_channel_first=True)(source)
-            three_planes(image[0], [(case, prediction[0])], self.output_dir / f"{case}_preview.png")
+            image: Any = to_ras(LoadImage(image_only=True, ensure_channel_first=True)(source))
+            case = case_name(source)
+            path = self.output_dir / f"{case}_preview.png"
+            three_planes(image[0], [(case, to_ras(prediction)[0])], path, spacing_mm=image.pixdim.tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -26,10 +27,10 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor | tuple[torch.Tensor, ...] | dict[Any, torch.Tensor]:
-        largest = self.roi_size
-        self.roi_size = monai.utils.fall_back_tuple(largest, inputs.shape[2:])
-        self.roi_size = tuple(min(r, n) for r, n in zip(self.roi_size, inputs.shape[2:], strict=True))
-        try:
-            return super().__call__(inputs, network, *args, **kwargs)
-        finally:
-            self.roi_size = largest
+        size = inputs.shape[2:]
+        roi_size = monai.utils.fall_back_tuple(self.roi_size, size)
+        fitting = copy.copy(self)
+        fitting.roi_size = tuple(min(r, n) for r, n in zip(roi_size, size, strict=True))
+        if fitting.roi_size != roi_size:
+            fitting.roi_weight_map = None  # it was made for windows of the largest size
+        return super(SlidingWindowInferer, fitting).__call__(inputs, network, *args, **kwargs)

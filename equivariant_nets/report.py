@@ -7,6 +7,7 @@ import csv
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -14,11 +15,27 @@ import torch
 from torch import Tensor
 
 matplotlib.use("Agg", force=False)
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-__all__ = ["plot_rotation_curves", "read_rotation_table", "summarize_rotation_table", "three_planes", "write_report"]
+__all__ = [
+    "case_name",
+    "plot_rotation_curves",
+    "read_rotation_table",
+    "summarize_rotation_table",
+    "three_planes",
+    "write_report",
+]
 
 LABEL_COLOURS = "tab10"
+STYLE = (
+    "body{font-family:sans-serif;max-width:70em;margin:2em auto}"
+    "td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
+)
+
+
+def case_name(path: str | Path) -> str:
+    """What tables and pictures call a case: the name of its file, without ``.nii`` or ``.nii.gz``."""
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
 
 
 def read_rotation_table(table: str | Path) -> list[dict[str, str]]:
@@ -28,11 +45,12 @@ def read_rotation_table(table: str | Path) -> list[dict[str, str]]:
 
 
 def _case_means(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
-    """Mean over classes (and poses) of each case."""
+    """Mean over classes (and poses) of each case. A class that a case lacks has no Dice, a case without any no mean."""
     cases: dict[str, list[float]] = {}
     for row in rows:
-        cases.setdefault(row["case"], []).append(float(row[column]))
-    return np.array([np.nanmean(values) for values in cases.values()])
+        if not np.isnan(value := float(row[column])):
+            cases.setdefault(row["case"], []).append(value)
+    return np.array([np.mean(values) for values in cases.values()])
 
 
 def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] = (0, 45, 90, 180)) -> dict[str, float]:
@@ -42,9 +60,9 @@ def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] 
     for angle in angles_degrees:
         chosen = [r for r in rows if r["plane"] != "random" and float(r["angle_degrees"]) == angle]
         if chosen:
-            summary[f"{angle:g} degrees"] = float(_case_means(chosen, "dice").mean())
+            summary[f"{angle:g} degrees"] = _mean(_case_means(chosen, "dice"))
     if random := [r for r in rows if r["plane"] == "random"]:
-        summary["random rotations"] = float(_case_means(random, "dice").mean())
+        summary["random rotations"] = _mean(_case_means(random, "dice"))
     return summary
 
 
@@ -64,11 +82,11 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
             colour = f"C{position}"
             if plane == "random":
                 means = _case_means(chosen, "dice")
-                axis.errorbar(position, means.mean(), yerr=_standard_error(means), fmt="o", capsize=4, color=colour)
+                axis.errorbar(position, _mean(means), yerr=_standard_error(means), fmt="o", capsize=4, color=colour)
                 continue
             _plot_curve(axis, chosen, "dice", color=colour, label=name, marker="o", markersize=3)
             if position == 0:
-                style = {"color": "grey", "linestyle": ":", "label": "labels turned there and back"}
+                style: dict[str, Any] = {"color": "grey", "linestyle": ":", "label": "labels turned there and back"}
                 _plot_curve(axis, chosen, "interpolation_dice", **style)
         if plane == "random":
             axis.set_xticks(range(len(tables_rows)), tables_rows, rotation=15)
@@ -80,30 +98,41 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("mean Dice")
-    axes[0, 0].legend(loc="lower left", fontsize=8)
+    if axes[0, 0].get_legend_handles_labels()[1]:  # random rotations alone need no legend: their names stand below them
+        axes[0, 0].legend(loc="lower left", fontsize=8)
     return _save(figure, path)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], column: str, **style: object) -> None:
+def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], column: str, **style: Any) -> None:
     angles = sorted({float(row["angle_degrees"]) for row in rows})
     by_angle = [_case_means([r for r in rows if float(r["angle_degrees"]) == a], column) for a in angles]
-    means = np.array([values.mean() for values in by_angle])
+    means = np.array([_mean(values) for values in by_angle])
     errors = np.array([_standard_error(values) for values in by_angle])
     axis.plot(angles, means, **style)
     axis.fill_between(angles, means - errors, means + errors, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def three_planes(image: Tensor | np.ndarray, labels: Sequence[tuple[str, Tensor | np.ndarray]], path: str | Path) -> Path:
+def three_planes(
+    image: Tensor | np.ndarray,
+    labels: Sequence[tuple[str, Tensor | np.ndarray]],
+    path: str | Path,
+    spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+) -> Path:
     """Write a PNG: an image in three orthogonal planes, a row for each label map laid over it.
 
     Args:
         image: ``(D, H, W)``.
         labels: titles and integer maps ``(D, H, W)``; the planes go through the middle of the first one's foreground.
         path: the PNG to write.
+        spacing_mm: between voxels along D, H and W, so that nothing looks squeezed.
     """
     volume = np.asarray(torch.as_tensor(image), dtype=float)
     maps = [np.asarray(torch.as_tensor(label)).astype(int) for _, label in labels]
@@ -114,12 +143,19 @@ def three_planes(image: Tensor | np.ndarray, labels: Sequence[tuple[str, Tensor 
     for row, ((title, _), label) in enumerate(zip(labels, maps, strict=True)):
         for axis in range(3):
             panel = axes[row, axis]
+            across, up = (spacing_mm[other] for other in range(3) if other != axis)
             panel.imshow(volume.take(centre[axis], axis).T, cmap="gray", vmin=low, vmax=high, origin="lower")
             overlay = label.take(centre[axis], axis).T
             panel.imshow(
-                np.ma.masked_equal(overlay, 0), cmap=LABEL_COLOURS, vmin=1, vmax=10, alpha=0.6, origin="lower",
+                np.ma.masked_equal(overlay, 0),
+                cmap=LABEL_COLOURS,
+                vmin=1,
+                vmax=10,
+                alpha=0.6,
+                origin="lower",
                 interpolation="nearest",
             )
+            panel.set_aspect(up / across)
             panel.set_axis_off()
         axes[row, 1].set_title(title)
     return _save(figure, path)
@@ -134,7 +170,11 @@ def _save(figure: plt.Figure, path: str | Path) -> Path:
 
 
 def write_report(
-    path: str | Path, title: str, paragraphs: Sequence[str], tables: Sequence[Sequence[Sequence[str]]], pictures: Sequence[Path]
+    path: str | Path,
+    title: str,
+    paragraphs: Sequence[str],
+    tables: Sequence[Sequence[Sequence[str]]],
+    pictures: Sequence[Path],
 ) -> Path:
     """Write one HTML file that opens from disk without a network: text, tables (first row the header) and pictures."""
 
@@ -147,9 +187,8 @@ def write_report(
     for picture in pictures:
         data = base64.b64encode(Path(picture).read_bytes()).decode()
         parts.append(f'<p><img alt="{html.escape(Path(picture).stem)}" src="data:image/png;base64,{data}"></p>')
-    style = "body{font-family:sans-serif;max-width:70em;margin:2em auto}td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
-    path.write_text(document + "".join(parts) + "</html>\n", encoding="utf-8")
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    path.write_text(f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n', encoding="utf-8")
     return path

@@ -81,6 +81,6 @@ class Upsample(nn.Module):
 
 
 def max_pool_windows(size: tuple[int, ...] | torch.Size) -> tuple[list[int], list[int], list[int]]:
-    """Kernel size, stride and padding of a ``max_pool3d`` or ``max_pool2d`` that halves each axis symmetrically: windows
-    of 2 on an even axis, of 3, centred on every second voxel, on an odd one."""
+    """Kernel size, stride and padding of a ``max_pool3d`` or ``max_pool2d`` that halves each axis symmetrically:
+    windows of 2 on an even axis, of 3, centred on every second voxel, on an odd one."""
     return [2 + n % 2 for n in size], [2 for _ in size], [n % 2 for n in size]

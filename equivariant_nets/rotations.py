@@ -43,7 +43,9 @@ def plane_rotation(plane: str | tuple[int, int], degrees: float) -> np.ndarray:
     """
     if isinstance(plane, str):
         if plane not in PLANES:
-            raise ValueError(f"plane={plane!r} is not one of {sorted(PLANES)}; or give two axis numbers such as (0, 1).")
+            raise ValueError(
+                f"plane={plane!r} is not one of {sorted(PLANES)}; or give two axis numbers such as (0, 1)."
+            )
         plane = PLANES[plane]
     first, second = plane
     if first == second or not {first, second} <= {0, 1, 2}:

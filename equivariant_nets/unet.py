@@ -48,8 +48,8 @@ class UNet(nn.Module):
     concatenation, and a pointwise head.
 
     Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``. Sizes need not be divisible by anything; each axis must
-    have at least ``2**(depth - 1) + 1`` voxels, so that every halving still halves it, and one axis ``2**depth + 1``, so
-    that the coarsest level has more than one voxel to normalise over.
+    have at least ``2**(depth - 1) + 1`` voxels, so that every halving still halves it, and one axis ``2**depth + 1``,
+    so that the coarsest level has more than one voxel to normalise over.
 
     Raises:
         ValueError: input with the wrong number of axes or channels, another type than the weights, or too few voxels.
@@ -101,8 +101,8 @@ class UNet(nn.Module):
         axes = "(B, C, D, H, W)" if self.spatial_dims == 3 else "(B, C, H, W)"
         if x.dim() != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             raise ValueError(
-                f"Input of shape {tuple(x.shape)}: this network takes {axes} with C={self.in_channels}. Add a batch and "
-                "a channel axis where they are missing, or build the network for these channels."
+                f"Input of shape {tuple(x.shape)}: this network takes {axes} with C={self.in_channels}. Add a batch "
+                "and a channel axis where they are missing, or build the network for these channels."
             )
         dtype = next(self.parameters()).dtype
         if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):

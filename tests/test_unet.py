@@ -356,7 +356,10 @@ def test_illegal_options_are_refused(build, options, message):
         ({"features": "4x"}, "features='4x' is not a list of irreps"),
         ({"decoder_features": "x"}, "decoder_features='x' is not a list of irreps"),
         ({"irreps_in": "0x0e"}, "irreps_in='0x0e' holds no channel"),
-        ({"irreps_out": "1x1e", "features": "2x0e"}, "asks for 1e, and the last features, 2x0e, hold none. Add 1e to features"),
+        (
+            {"irreps_out": "1x1e", "features": "2x0e"},
+            "asks for 1e, and the last features, 2x0e, hold none. Add 1e to features",
+        ),
         ({"irreps_out": "1x1e", "decoder_features": "3x0e"}, "asks for 1e, .* or to decoder_features"),
         ({"features": "2x0o", "group": "O3"}, "leads from 1x0e to any of the features 2x0o under O3"),
         ({"irreps_in": "1x3e", "features": "2x1e", "irreps_out": "1x1e"}, "gated by 0e .* from 1x3e to 0e .* lmax=2"),

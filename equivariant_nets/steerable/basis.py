@@ -43,7 +43,7 @@ class KernelSpace(NamedTuple):
     group: str = "SO3"
 
 
-def _gaussian_rings(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:  # noqa: E741
+def _gaussian_rings(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:
     """Gaussians of width RING_SIGMA at the integer radii, and a delta at the centre for l = 0.
 
     The cube of taps is cut to a ball: its corners would continue the outermost ring along the diagonals alone, which
@@ -55,7 +55,7 @@ def _gaussian_rings(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:  
     return centre + [ball * torch.exp(-((radius - ring) ** 2) / (2 * RING_SIGMA**2)) for ring in rings]
 
 
-def _smooth_finite(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:  # noqa: E741
+def _smooth_finite(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:
     """The paper's smooth bumps of compact support, centred at equal steps from 0 to half the kernel's width; with the
     centre delta of the self-connection for l = 0."""
 
@@ -72,7 +72,7 @@ RADIAL_BASES = {"gaussian_rings": _gaussian_rings, "smooth_finite": _smooth_fini
 
 
 @functools.cache
-def _angular_filters(l: int, space: KernelSpace) -> list[Tensor]:  # noqa: E741
+def _angular_filters(l: int, space: KernelSpace) -> list[Tensor]:
     """The sampled filters ring(|x|) Y_lm(x), one tensor (2l+1, k, k, k) a ring that the lattice can sample."""
     axis = torch.arange(space.kernel_size, dtype=torch.float64) - space.kernel_size // 2
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)

@@ -146,7 +146,9 @@ class Convolution(nn.Module):
         return {**super().__getstate__(), "_cached": None}  # type: ignore[misc]
 
     def extra_repr(self) -> str:
-        return f"{self.irreps_in} -> {self.irreps_out}, {', '.join(f'{k}={v}' for k, v in self.space._asdict().items())}"
+        return (
+            f"{self.irreps_in} -> {self.irreps_out}, {', '.join(f'{k}={v}' for k, v in self.space._asdict().items())}"
+        )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

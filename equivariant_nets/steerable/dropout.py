@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from e3nn import o3
 from torch import Tensor, nn
 

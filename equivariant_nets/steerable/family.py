@@ -58,7 +58,7 @@ class SteerableFamily:
         return o3.Irreps([(mul * 2**level, ir) for mul, ir in self._decoder])
 
     def block_features(self, rep_in: o3.Irreps, target: o3.Irreps) -> tuple[o3.Irreps, o3.Irreps]:
-        """Those of target that one layer and two layers can reach: under O(3) 0o, for one, needs three from an image."""
+        """Those of target that one and two layers can reach: under O(3) 0o, for one, needs three from an image."""
         middle = self._reachable(rep_in, target)
         return middle, self._reachable(middle, target)
 
@@ -72,7 +72,7 @@ class SteerableFamily:
         if num_gates(found) and not reachable(rep_in, o3.Irreps("0e"), self.space):
             raise ValueError(
                 f"The features {found} are gated by 0e channels, and no kernel leads from {rep_in} to 0e under "
-                f"{self.space.group} with lmax={self.space.lmax}. Add an irrep from which 0e can be reached, or raise lmax."
+                f"{self.space.group} with lmax={self.space.lmax}. Add an irrep that 0e can be reached from, or raise lmax."
             )
         return found
 
@@ -102,7 +102,9 @@ class SteerableFamily:
             layer.append(Dropout(rep_out, self.dropout))
         return layer
 
-    def _convolution(self, rep_in: o3.Irreps, rep_out: o3.Irreps, bias: bool, kernel_size: int | None = None) -> nn.Module:
+    def _convolution(
+        self, rep_in: o3.Irreps, rep_out: o3.Irreps, bias: bool, kernel_size: int | None = None
+    ) -> nn.Module:
         space = self.space if kernel_size is None else self.space._replace(kernel_size=kernel_size)
         return Convolution(rep_in, rep_out, **space._asdict(), bias=bias)
 

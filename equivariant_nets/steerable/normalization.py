@@ -14,7 +14,8 @@ __all__ = ["BatchNorm", "InstanceNorm"]
 class _Norm(nn.Module):
     """Scale every irrep to unit root mean square, with a learned factor; centre 0e, with a learned bias.
 
-    For an irrep with components x_m: y_m = weight * (x_m - mean_m) / sqrt(average over space and m of (x_m - mean_m)^2 + eps)
+    For an irrep with components x_m,
+    y_m = weight * (x_m - mean_m) / sqrt(average over space and m of (x_m - mean_m)^2 + eps),
     where the mean is that of the voxels for 0e and 0 otherwise: no other irrep has an invariant constant to subtract.
     """
 
@@ -44,7 +45,9 @@ class _Norm(nn.Module):
     def _scale_and_shift(self, x: Tensor, mean: Tensor, square: Tensor) -> Tensor:
         """x normalised by moments of shape (B, C) or (C), (B, irreps) or (irreps)."""
         scale = (self.weight * torch.rsqrt(square + self.eps))[..., self.irrep_of_channel]
-        bias = torch.zeros_like(mean).masked_scatter(self.scalar.expand_as(mean), self.bias.expand(*mean.shape[:-1], -1))
+        bias = torch.zeros_like(mean).masked_scatter(
+            self.scalar.expand_as(mean), self.bias.expand(*mean.shape[:-1], -1)
+        )
         shape = (*scale.shape, *[1] * (x.dim() - 2))
         return torch.addcmul((bias - mean * scale).view(shape), x, scale.view(shape))
 

@@ -1,5 +1,6 @@
 """Data lists: what dataset.json names, complete or not at all; images of a folder for inference."""
 
+import itertools
 import json
 
 import pytest
@@ -13,7 +14,7 @@ ADVICE = "Download it again."
 
 def test_subsets_are_nested_and_of_the_size_asked_for():
     subsets = [nested_subset(CASES, count) for count in range(1, 10)]
-    for small, large in zip(subsets, subsets[1:], strict=False):
+    for small, large in itertools.pairwise(subsets):
         assert large[: len(small)] == small
     assert sorted(subsets[-1], key=str) == CASES
 

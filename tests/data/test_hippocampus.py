@@ -1,6 +1,7 @@
 """The hippocampus data: a fixed split of what dataset.json names, and a download that is checked."""
 
 import hashlib
+import itertools
 import json
 import tarfile
 
@@ -86,7 +87,7 @@ def test_a_wrong_checksum_is_an_error_and_leaves_no_data(server, tmp_path, monke
 
 def test_the_command_line_counts_cases_and_reports_errors(tmp_path):
     assert main(write_task(tmp_path / "data", 40)) == "training: 28 cases\nvalidation: 4 cases\ntest: 8 cases"
-    with pytest.raises(SystemExit, match="error: The data set folder .*nowhere does not exist"):
+    with pytest.raises(SystemExit, match=r"error: The data set folder .*nowhere does not exist"):
         main(tmp_path / "nowhere")
 
 
@@ -97,5 +98,5 @@ def test_the_real_data_is_split_and_sound(real_hippocampus):
     assert len(set(images)) == total
     assert [len(cases) for cases in sections.values()] == [round(0.7 * total), round(0.1 * total), round(0.2 * total)]
     load, check = LoadVolumed(("image", "label")), CheckVolumed("image", "label", num_classes=3)
-    for case in sum(sections.values(), []):
+    for case in itertools.chain(*sections.values()):
         check(load(case))

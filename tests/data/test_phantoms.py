@@ -72,7 +72,11 @@ def test_upright_phantoms_point_up_and_free_ones_everywhere():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"size": (24, 24)}, r"size=\(24, 24\)"), ({"size": (24, 24, 19)}, "at least 20"), ({"max_tilt_degrees": -1}, "-1")],
+    [
+        ({"size": (24, 24)}, r"size=\(24, 24\)"),
+        ({"size": (24, 24, 19)}, "at least 20"),
+        ({"max_tilt_degrees": -1}, "-1"),
+    ],
 )
 def test_illegal_phantoms_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -120,7 +124,7 @@ def test_a_complete_data_set_is_left_alone_and_another_one_replaced(tmp_path):
 
 def test_a_data_set_of_another_kind_is_never_overwritten(tmp_path):
     (tmp_path / "dataset.json").write_text('{"name": "mine"}')
-    with pytest.raises(ValueError, match="did not write. Choose another folder"):
+    with pytest.raises(ValueError, match=r"did not write\. Choose another folder"):
         write_phantoms(tmp_path, **COUNTS)
     assert (tmp_path / "dataset.json").read_text() == '{"name": "mine"}'
 
@@ -141,7 +145,11 @@ def _write(folder):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"num_test": 0}, "num_test=0 is less than 1"), ({"seed": -1}, "seed=-1 is negative"), ({"size": (9, 9, 9)}, "20")],
+    [
+        ({"num_test": 0}, "num_test=0 is less than 1"),
+        ({"seed": -1}, "seed=-1 is negative"),
+        ({"size": (9, 9, 9)}, "20"),
+    ],
 )
 def test_illegal_data_sets_are_refused_before_anything_is_written(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fire
-from monai.apps.utils import HashCheckError
 
 from equivariant_nets.data.datalist import SECTIONS
 from equivariant_nets.data.hippocampus import download_hippocampus, hippocampus_datalist
@@ -20,7 +19,7 @@ def main(dataset_dir: str, download: bool = False) -> str:
         if download:
             download_hippocampus(dataset_dir)
         counts = {section: len(hippocampus_datalist(dataset_dir, section)) for section in SECTIONS}
-    except (OSError, HashCheckError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None
     return "\n".join(f"{section}: {count} cases" for section, count in counts.items())
 

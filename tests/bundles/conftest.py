@@ -1,0 +1,140 @@
+"""Bundles copied to a folder of their own, data to run them on, and two ways to run them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.utils import set_determinism
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+TINY = {
+    "phantom_so3_segmentation": {
+        "features": "2x0e+1x1e", "phantom_size": [20, 20, 20], "num_training": 2, "num_validation": 1, "num_test": 2,
+    },
+    "hippocampus_mri_so3_segmentation": {"features": "2x0e+1x1e"},
+    "hippocampus_mri_conventional_segmentation": {"features": 3},
+}  # fmt: skip
+
+
+def write_cases(folder, count=10, size=(16, 18, 14)):
+    """A folder in the layout of the Medical Segmentation Decathlon: noise, and a blob for each of two classes."""
+    random, entries = np.random.RandomState(0), []
+    points = np.stack(np.meshgrid(*[np.arange(n) - n / 2 for n in size], indexing="ij"))
+    for index in range(count):
+        label = np.zeros(size, dtype=np.uint8)
+        for value, side in ((1, 3.0), (2, -3.0)):
+            centre = random.uniform(-1.5, 1.5, (3, 1, 1, 1)) + np.array([0, side, 0]).reshape(3, 1, 1, 1)
+            label[((points - centre) ** 2).sum(0) < random.uniform(6, 14)] = value
+        image = (100 * label + random.normal(200, 30, size)).astype(np.float32)
+        entry = {"image": f"imagesTr/case_{index}.nii.gz", "label": f"labelsTr/case_{index}.nii.gz"}
+        for key, array in (("image", image), ("label", label)):
+            (folder / entry[key]).parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, np.eye(4)), folder / entry[key])
+        entries.append(entry)
+    (folder / "dataset.json").write_text(json.dumps({"training": entries}))
+    return folder
+
+
+@pytest.fixture
+def cases(tmp_path):
+    """A data set for the hippocampus bundles that a test may damage."""
+    return write_cases(tmp_path / "cases")
+
+
+@pytest.fixture(scope="session")
+def shared_cases(tmp_path_factory):
+    """A data set for the hippocampus bundles that no test changes."""
+    return write_cases(tmp_path_factory.mktemp("hippocampus"))
+
+
+def copy_bundle(name, folder):
+    """The configs of a bundle alone: results and weights go to the copy where nothing else is said."""
+    shutil.copytree(BUNDLES / name / "configs", folder / name / "configs")
+    return folder / name
+
+
+@pytest.fixture
+def get_bundle(tmp_path, shared_cases):
+    """Copy a bundle by its name; get its root, and the overrides that make it small."""
+
+    def get(name):
+        tiny = TINY[name]
+        data = tmp_path / "phantoms" if "phantom_size" in tiny else shared_cases
+        return SimpleNamespace(root=copy_bundle(name, tmp_path), tiny={**tiny, "epochs": 1, "dataset_dir": str(data)})
+
+    return get
+
+
+def command_line(bundle_root, configs, **overrides):
+    """The arguments of ``python -m monai.bundle run``."""
+    files = [os.path.join(bundle_root, "configs", name) for name in configs]
+    arguments = ["monai.bundle", "run", "--bundle_root", str(bundle_root), "--config_file", str(files)]
+    return arguments + [text for key, value in overrides.items() for text in (f"--{key}", str(value))]
+
+
+def start(*arguments, cwd):
+    """Run a Python module on one thread, in a folder."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    """Run configs of a bundle as a user does: ``python -m monai.bundle run`` in a folder, on one thread."""
+
+    def run(bundle_root, configs, cwd, launcher=(), **overrides):
+        return start(*launcher, *command_line(bundle_root, configs, **overrides), cwd=cwd)
+
+    return run
+
+
+@pytest.fixture
+def run_here():
+    """Run configs of a bundle in this process, and leave its seeds and settings as they were."""
+
+    def run(bundle_root, *configs, **overrides):
+        files = [str(Path(bundle_root) / "configs" / name) for name in configs]
+        monai.bundle.run(config_file=files, bundle_root=str(bundle_root), logging_file=False, **overrides)
+
+    settings = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    yield run
+    set_determinism(None)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = settings
+
+
+@pytest.fixture(scope="session", params=TINY)
+def pipeline(request, tmp_path_factory, shared_cases, run_command):
+    """Training, evaluation and inference of a bundle, each started from another folder with other paths.
+
+    Training and evaluation lie elsewhere and give a relative and an absolute root; inference runs in the bundle.
+    """
+    folder = tmp_path_factory.mktemp(request.param)
+    root = copy_bundle(request.param, folder)
+    tiny = {**TINY[request.param], "epochs": 1}
+    data = folder / "phantoms" if "phantom_size" in tiny else shared_cases
+    (folder / "elsewhere").mkdir()
+    relative = os.path.join("..", request.param)
+    train = run_command(relative, ["train.json"], cwd=folder / "elsewhere", **tiny, dataset_dir=data)
+    sweep = {"sweep_angles": [0, 90], "sweep_random_poses": 1, "sweep_cases": 1}
+    evaluate = run_command(
+        root, ["train.json", "evaluate.json"], cwd=folder / "elsewhere", **tiny, **sweep,
+        dataset_dir=os.path.relpath(data, folder / "elsewhere"), output_dir="results",
+    )  # fmt: skip
+    images = data / ("imagesTs" if (data / "imagesTs").is_dir() else "imagesTr")
+    inference = run_command(
+        ".", ["inference.json"], cwd=root, features=tiny["features"], dataset_dir=images, pattern="*0.nii.gz"
+    )
+    return SimpleNamespace(
+        name=request.param, folder=folder, root=root, tiny=tiny, data=data, images=images,
+        train=train, evaluate=evaluate, inference=inference,
+    )  # fmt: skip

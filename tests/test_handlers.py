@@ -1,0 +1,122 @@
+"""Laws of the ignite handlers."""
+
+import csv
+
+import matplotlib.image
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+
+from equivariant_nets.handlers import ClassMetricsSaver, PreviewSaver
+
+
+def write_image(path, size=(10, 12, 14), affine=None, seed=0):
+    array = np.random.RandomState(seed).rand(*size).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), path)
+    return array
+
+
+def prediction(path):
+    image = nib.load(path)
+    label = torch.zeros(1, *image.shape)
+    label[:, 3:7, 4:8, 5:9] = 1
+    return MetaTensor(label, affine=image.affine, meta={"filename_or_obj": str(path)})
+
+
+def run_previews(folder, *paths, **options):
+    """Run an engine whose output is one segmentation an iteration, as an inference engine's is."""
+    key = options.get("pred_key", "pred")
+    engine = Engine(lambda _, path: [{key: prediction(path)}])
+    PreviewSaver(folder / "out", **options).attach(engine)
+    engine.run(list(paths))
+    return sorted(path.name for path in (folder / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", ["case_1.nii.gz", "case_1.nii", "sub-1.ses-2.nii.gz"])
+def test_a_preview_is_named_after_its_input(tmp_path, name):
+    write_image(tmp_path / name)
+    assert run_previews(tmp_path, tmp_path / name) == [f"{name.split('.nii')[0]}_preview.png"]
+
+
+def test_every_case_has_its_own_preview(tmp_path):
+    paths = [tmp_path / f"{name}.nii.gz" for name in ("b", "a")]
+    for path in paths:
+        write_image(path)
+    assert run_previews(tmp_path, *paths, pred_key="mask") == ["a_preview.png", "b_preview.png"]
+
+
+def pixels(folder, name="case_preview.png"):
+    return matplotlib.image.imread(folder / "out" / name)
+
+
+def test_a_preview_shows_the_input_file(tmp_path):
+    pictures = []
+    for seed in (0, 1):
+        write_image(tmp_path / "case.nii.gz", seed=seed)
+        run_previews(tmp_path, tmp_path / "case.nii.gz")
+        pictures.append(pixels(tmp_path))
+    assert not np.array_equal(*pictures)
+
+
+def reoriented(image, axcodes):
+    start, end = (nib.orientations.axcodes2ornt(codes) for codes in ("RAS", axcodes))
+    return image.as_reoriented(nib.orientations.ornt_transform(start, end))
+
+
+@pytest.mark.parametrize("axcodes", ["LPS", "PIR"])
+def test_a_preview_shows_a_volume_alike_in_every_orientation_of_the_file(tmp_path, axcodes):
+    path = tmp_path / "case.nii.gz"
+    write_image(path, affine=np.diag([1.0, 2.0, 3.0, 1.0]))
+    label = nib.Nifti1Image(prediction(path)[0].numpy(), nib.load(path).affine)
+    run_previews(tmp_path, path)
+    upright = pixels(tmp_path)
+
+    nib.save(reoriented(nib.load(path), axcodes), path)
+    turned = reoriented(label, axcodes)
+    output = MetaTensor(turned.get_fdata()[None], affine=turned.affine, meta={"filename_or_obj": str(path)})
+    engine = Engine(lambda *_: [{"pred": output}])
+    PreviewSaver(tmp_path / "out").attach(engine)
+    engine.run([0])
+    assert np.array_equal(pixels(tmp_path), upright)
+
+
+def save_tables(folder, dice, class_names, **options):
+    """Save the tables of an evaluation with the given Dice of each case and class."""
+    engine = Engine(lambda *_: None)
+
+    def publish(engine):
+        engine.state.metrics = {"dice": float(dice.mean())}
+        engine.state.metric_details = {"dice": dice}
+
+    engine.add_event_handler(Events.EPOCH_COMPLETED, publish)
+    batches = [[{"filename_or_obj": f"case_{index}.nii.gz"}] for index in range(len(dice))]
+    options = {"metric_details": "*", "summary_ops": ("mean", "max"), "batch_transform": lambda batch: batch} | options
+    ClassMetricsSaver(str(folder), class_names, **options).attach(engine)
+    engine.run(batches)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_tables_name_the_classes(tmp_path):
+    names = ["stem", "nucleus, caudal", *(f"part {i}" for i in range(2, 12))]
+    dice = torch.arange(24.0).reshape(2, 12) / 24
+    save_tables(tmp_path, dice, names)
+    header, *cases = rows(tmp_path / "dice_raw.csv")
+    assert header == ["filename", *names, "mean"]
+    assert [case[0] for case in cases] == ["case_0.nii.gz", "case_1.nii.gz"]
+    assert np.allclose(np.array([case[1:-1] for case in cases], float), dice, atol=1e-4)
+    summary = rows(tmp_path / "dice_summary.csv")
+    assert [row[0] for row in summary] == ["class", *names, "mean"]
+    assert np.allclose([float(row[1]) for row in summary[1:-1]], dice.mean(0), atol=1e-4)
+    assert rows(tmp_path / "metrics.csv") == [["dice", str(float(dice.mean()))]]
+
+
+def test_tables_may_be_left_out(tmp_path):
+    save_tables(tmp_path, torch.rand(2, 2), ["a", "b"], metric_details=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]

@@ -1,8 +1,9 @@
-"""Sliding-window inference that pads nothing."""
+"""Sliding-window inference that pads nothing and favours no side."""
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,17 @@ __all__ = ["SlidingWindowInferer"]
 
 
 class SlidingWindowInferer(monai.inferers.SlidingWindowInferer):
-    """MONAI's sliding-window inferer with windows that never exceed the volume.
+    """MONAI's sliding-window inferer with windows that lie symmetrically in the volume, and never exceed it.
 
-    MONAI pads a volume that is smaller than the window, by one voxel more on one side where the difference is odd. That
-    moves the content off the volume's centre, and with it the network's grids: an exactly equivariant network is then
-    no longer exact. These networks take every size, so a small axis gets a window of its own size.
+    MONAI pads a volume that is smaller than the window, by one voxel more on one side where the difference is odd, and
+    in a larger one its last window lies nearer to its neighbour than the others do. Either way an exactly equivariant
+    network is no longer exact. These networks take every size: a short axis gets a window of its own size, and on a
+    long one the windows shrink by the few voxels that let them be evenly spaced. With cubic windows, what is exact
+    under a rotation of the lattice stays so at every size.
 
     Args:
         roi_size: the largest window, ``(D, H, W)`` or ``(H, W)``, in voxels.
+        overlap: the least overlap of neighbouring windows, as a fraction of their size.
         others: as for ``monai.inferers.SlidingWindowInferer``.
     """
 
@@ -30,7 +34,22 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInferer):
         size = inputs.shape[2:]
         roi_size = monai.utils.fall_back_tuple(self.roi_size, size)
         fitting = copy.copy(self)
-        fitting.roi_size = tuple(min(r, n) for r, n in zip(roi_size, size, strict=True))
+        overlaps = monai.utils.ensure_tuple_rep(self.overlap, len(size))
+        windows = [_even_windows(n, r, o) for n, r, o in zip(size, roi_size, overlaps, strict=True)]
+        fitting.roi_size, fitting.overlap = zip(*windows, strict=True)
         if fitting.roi_size != roi_size:
             fitting.roi_weight_map = None  # it was made for windows of the largest size
         return super(SlidingWindowInferer, fitting).__call__(inputs, network, *args, **kwargs)
+
+
+def _even_windows(size: int, largest: int, overlap: float) -> tuple[int, float]:
+    """Size and overlap of windows that lie evenly from end to end: as asked, or smaller with more overlap."""
+    if size <= largest:
+        return size, 0.0
+    gaps = math.ceil((size - largest) / max(1, int(largest * (1 - overlap))))
+    while True:
+        window = largest - (largest - size) % gaps
+        step = (size - window) // gaps
+        if step <= max(1, int(window * (1 - overlap))):
+            return window, max(0.0, 1 - (step + 0.01) / window)  # MONAI rounds the step down
+        gaps += 1

@@ -1,4 +1,8 @@
-"""Pictures and the self-contained HTML report of an evaluation."""
+"""Pictures and the self-contained HTML report of an evaluation.
+
+python -m equivariant_nets.report summary output/so3/rotation_dice.csv
+python -m equivariant_nets.report curves curves.png --steerable so3/rotation_dice.csv --plain unet/rotation_dice.csv
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import fire
 import matplotlib
 import numpy as np
 import torch
@@ -95,11 +100,13 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
         else:
             axis.set_title(f"{plane} plane")
             axis.set_xlabel("rotation (degrees)")
+            axis.set_xticks(range(0, 181, 45))
         axis.set_ylim(0, 1)
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("mean Dice")
-    if axes[0, 0].get_legend_handles_labels()[1]:  # random rotations alone need no legend: their names stand below them
-        axes[0, 0].legend(loc="lower left", fontsize=8)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    if labels:  # random rotations alone need no legend: their names stand below them
+        figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(labels), frameon=False)
     return _save(figure, path)
 
 
@@ -192,3 +199,12 @@ def write_report(
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     path.write_text(f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n', encoding="utf-8")
     return path
+
+
+def _curves(path: str, **tables: str) -> Path:
+    """Plot rotation_dice.csv files, each given as --NAME FILE, into one PNG."""
+    return plot_rotation_curves(tables, path)
+
+
+if __name__ == "__main__":
+    fire.Fire({"curves": _curves, "summary": summarize_rotation_table})

@@ -49,6 +49,9 @@ class LoadVolumed(LoadImaged):
         super().__init__(keys, image_only=image_only, allow_missing_keys=allow_missing_keys)
         self._loader = _LoadVolume(reader, image_only, dtype, ensure_channel_first)
 
+    def __repr__(self) -> str:  # MONAI names the transform that failed
+        return f"LoadVolumed(keys={self.keys})"
+
 
 class _LoadVolume(LoadImage):
     def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
@@ -97,6 +100,9 @@ class CheckVolumed(MapTransform):
         self.label_key = label_key
         self.num_channels = num_channels
         self.num_classes = num_classes
+
+    def __repr__(self) -> str:  # MONAI names the transform that failed
+        return f"CheckVolumed(image_keys={self.keys}, label_key={self.label_key!r})"
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)

@@ -120,6 +120,8 @@ def write_phantoms(
     if seed < 0:
         raise ValueError(f"seed={seed} is negative. Give 0 or more.")
     parameters = {"version": _VERSION, **counts, "size": list(_checked_size(size)), "seed": seed}
+    if _is_complete(folder, parameters):
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if not _is_complete(folder, parameters):

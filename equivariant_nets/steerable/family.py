@@ -72,7 +72,7 @@ class SteerableFamily:
         if num_gates(found) and not reachable(rep_in, o3.Irreps("0e"), self.space):
             raise ValueError(
                 f"The features {found} are gated by 0e channels, and no kernel leads from {rep_in} to 0e under "
-                f"{self.space.group} with lmax={self.space.lmax}. Add an irrep that 0e can be reached from, or raise lmax."
+                f"{self.space.group} with lmax={self.space.lmax}. Add an irrep that leads to 0e, or raise lmax."
             )
         return found
 

@@ -143,9 +143,9 @@ def test_class_counts_agree(name):
     train, meta = read(name, "train.json"), read(name, "metadata.json")
     output = meta["network_data_format"]["outputs"]["pred"]
     channels = output["num_channels"]
-    assert list(output["channel_def"].values())[0] == "background"
-    assert all(name in found for name, found in zip(
-        train["class_names"], list(output["channel_def"].values())[1:], strict=True))  # fmt: skip
+    background, *classes = output["channel_def"].values()
+    assert background == "background"
+    assert all(short in long for short, long in zip(train["class_names"], classes, strict=True))
     assert len(output["channel_def"]) == channels == len(train["class_names"]) + 1
     check = next(t for t in train["train"]["deterministic_transforms"] if t["_target_"].endswith("CheckVolumed"))
     assert check["num_classes"] == channels
@@ -170,8 +170,9 @@ def test_metadata_has_what_the_zoo_requires(name):
 
 
 def pinned_versions():
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split()
-    return dict(re.fullmatch(r"([\w-]+)==([\w.]+)", line).groups() for line in lines)
+    return dict(
+        re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    )
 
 
 @every_bundle

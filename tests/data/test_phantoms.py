@@ -127,6 +127,7 @@ def test_a_data_set_of_another_kind_is_never_overwritten(tmp_path):
     with pytest.raises(ValueError, match=r"did not write\. Choose another folder"):
         write_phantoms(tmp_path, **COUNTS)
     assert (tmp_path / "dataset.json").read_text() == '{"name": "mine"}'
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_processes_that_write_one_folder_wait_for_each_other(tmp_path):

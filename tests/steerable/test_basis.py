@@ -16,7 +16,7 @@ ORDERS = [*itertools.product(range(3), range(3)), (0, 3), (3, 1), (2, 3), (3, 3)
 RADIAL = sorted(RADIAL_BASES)
 
 
-def irrep(l, p=1):  # noqa: E741
+def irrep(l, p=1):
     return o3.Irrep(l, p)
 
 
@@ -91,7 +91,7 @@ def test_functions_are_linearly_independent_and_none_is_zero(kernel_size, radial
     ("kernel_size", "l_in", "l_out", "paths"),
     [
         *[(k, 0, 0, k // 2 + 1) for k in (1, 3, 5, 7)],
-        *[(k, 0, l, k // 2) for k in (1, 3, 5, 7) for l in (1, 2)],  # noqa: E741
+        *[(k, 0, l, k // 2) for k in (1, 3, 5, 7) for l in (1, 2)],
         *[(k, 1, 1, 3 * (k // 2) + 1) for k in (1, 3, 5, 7)],
         (3, 2, 2, 5),
         (5, 2, 2, 10),

@@ -3,6 +3,8 @@
 import base64
 import csv
 import html.parser
+import runpy
+import sys
 import warnings
 
 import matplotlib.image
@@ -97,6 +99,19 @@ def test_curves_of_several_networks_share_one_picture_without_a_warning(table, t
 
 def volume(*size):
     return np.random.RandomState(0).rand(*size)
+
+
+def test_the_command_line_plots_tables_by_name_and_summarizes_one(table, tmp_path, monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["report", *map(str, arguments)])
+        monkeypatch.delitem(sys.modules, "equivariant_nets.report", raising=False)
+        runpy.run_module("equivariant_nets.report", run_name="__main__")
+        return capsys.readouterr().out
+
+    assert str(tmp_path / "curves.png") in run("curves", tmp_path / "curves.png", "--plain", table)
+    assert matplotlib.image.imread(tmp_path / "curves.png").ndim == 3
+    printed = run("summary", table)
+    assert all(f"{key}:" in printed for key in summarize_rotation_table(table))
 
 
 def test_planes_pass_through_the_foreground_of_the_first_label(tmp_path):

@@ -24,7 +24,9 @@ def test_the_demo_compares_two_networks_and_says_where_its_results_lie(tmp_path)
         assert (results / "phantom_test_0000_preview.png").is_file()
     with (tmp_path / "out" / "steerable" / "rotation_dice.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    on_the_grid = {(r["class"], r["plane"], r["angle_degrees"]): float(r["dice"]) for r in rows if r["plane"] != "random"}
+    on_the_grid = {
+        (r["class"], r["plane"], r["angle_degrees"]): float(r["dice"]) for r in rows if r["plane"] != "random"
+    }
     for (name, plane, angle), dice in on_the_grid.items():
         if float(angle) % 90 == 0:
             assert dice == pytest.approx(on_the_grid[name, plane, "0"], abs=0.01)

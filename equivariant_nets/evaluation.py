@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice
 from monai.networks.utils import eval_mode, one_hot
+from monai.transforms import generate_spatial_bounding_box
 from tqdm import tqdm
 
 from .report import case_name, plot_rotation_curves
@@ -30,6 +31,9 @@ class RotationSweep:
     linear) onto a canvas that loses nothing. The prediction is scored against the turned labels. Beside each Dice
     stands the cost of interpolation: the Dice of the label map turned there and back.
 
+    A turned box needs a canvas of up to four times its volume, most of it filling. Where volumes are crops around their
+    labels, ``margin`` gives a turned one the field of view that a crop of the turned patient would have.
+
     Args:
         network: the network, with its weights loaded, on its device.
         data: items with an ``image`` and a ``label`` file.
@@ -41,6 +45,7 @@ class RotationSweep:
         angles_degrees: angles in each plane; 0 is measured once and counts for all.
         planes: ``axial``, ``coronal``, ``sagittal``, or pairs of axes.
         random_poses: uniformly random rotations of each case.
+        margin: voxels that are kept around the turned labels, in every pose; the whole canvas if None.
         num_cases: the first so many cases; all if None.
         seed: of the random rotations. The same seed gives every network the same poses.
     """
@@ -57,6 +62,7 @@ class RotationSweep:
         angles_degrees: Sequence[float] = (0, 30, 45, 60, 90, 120, 135, 150, 180),
         planes: Sequence[str | tuple[int, int]] = ("axial", "coronal", "sagittal"),
         random_poses: int = 8,
+        margin: int | None = None,
         num_cases: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -64,6 +70,8 @@ class RotationSweep:
             raise ValueError("data is empty: there is no case to turn; give a list of items with image and label.")
         if num_cases is not None and num_cases < 1:
             raise ValueError(f"num_cases={num_cases} leaves no case to turn; give 1 or more, or None for all.")
+        if margin is not None and margin < 0:
+            raise ValueError(f"margin={margin} is not legal; give 0 voxels or more, or None for the whole canvas.")
         if not random_poses and not (len(angles_degrees) and len(planes)):
             raise ValueError(
                 "There is no pose to measure: give angles_degrees and planes, or random_poses of 1 or more."
@@ -80,6 +88,7 @@ class RotationSweep:
         self.angles_degrees = angles_degrees
         self.planes = planes
         self.random_poses = random_poses
+        self.margin = margin
         self.seed = seed
 
     def run(self) -> Path:
@@ -118,8 +127,15 @@ class RotationSweep:
         image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")(volumes)["image"]
         label = turn_label(volumes)["label"]
         there_and_back = turn_label.inverse({"label": label})["label"]
-        prediction = self.inferer(image[None].to(self.device), self.network).argmax(1)
-        return self._dice(prediction.cpu(), label), self._dice(there_and_back, volumes["label"])
+        view = self._field_of_view(label)
+        prediction = self.inferer(image[view][None].to(self.device), self.network).argmax(1)
+        return self._dice(prediction.cpu(), label[view]), self._dice(there_and_back, volumes["label"])
+
+    def _field_of_view(self, label: torch.Tensor) -> tuple[slice, ...]:
+        if self.margin is None or not label.any():
+            return (slice(None),) * 4
+        start, end = generate_spatial_bounding_box(label, margin=self.margin)
+        return (slice(None), *(slice(a, b) for a, b in zip(start, end, strict=True)))
 
     def _dice(self, prediction: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         num_classes = len(self.class_names) + 1

@@ -93,6 +93,24 @@ class Shown(nn.Module):
         return Oracle()(x)
 
 
+@pytest.mark.parametrize("margin", [0, 2])
+def test_a_margin_gives_every_pose_the_view_of_a_crop_around_its_labels(tmp_path, margin):
+    views = []
+
+    def record(x, net):
+        views.append(net(x).argmax(1)[0])
+        return net(x)
+
+    label = blobs(size=(30, 32, 28))
+    case = {"image": INTENSITIES[label.long()], "label": label}
+    sweep(tmp_path, seeds=(0,), margin=margin, inferer=record, preprocessing=lambda item: dict(case))
+    assert len(views) == 1 + 2 * 3 + 2
+    for view in views:
+        found = torch.nonzero(view)
+        assert (found.min(0).values == margin).all()
+        assert (found.max(0).values == torch.tensor(view.shape) - 1 - margin).all()
+
+
 def test_the_same_seed_shows_every_network_the_same_poses(tmp_path):
     first, second, other = Shown(), Shown(), Shown()
     tables = [
@@ -163,6 +181,7 @@ def test_planes_may_be_pairs_of_axes(tmp_path, plane):
         ({"random_poses": 0, "angles_degrees": ()}, "no pose"),
         ({"random_poses": 0, "planes": ()}, "no pose"),
         ({"planes": ("oblique",)}, "oblique"),
+        ({"margin": -1}, "margin=-1"),
     ],
 )
 def test_a_sweep_of_nothing_is_an_error_before_it_starts(tmp_path, options, message):

@@ -93,7 +93,7 @@ class Shown(nn.Module):
         return Oracle()(x)
 
 
-@pytest.mark.parametrize("margin", [0, 2])
+@pytest.mark.parametrize("margin", [2, 5])
 def test_a_margin_gives_every_pose_the_view_of_a_crop_around_its_labels(tmp_path, margin):
     views = []
 
@@ -101,14 +101,15 @@ def test_a_margin_gives_every_pose_the_view_of_a_crop_around_its_labels(tmp_path
         views.append(net(x).argmax(1)[0])
         return net(x)
 
-    label = blobs(size=(30, 32, 28))
+    label = blobs(size=(36, 38, 34))
     case = {"image": INTENSITIES[label.long()], "label": label}
     sweep(tmp_path, seeds=(0,), margin=margin, inferer=record, preprocessing=lambda item: dict(case))
     assert len(views) == 1 + 2 * 3 + 2
     for view in views:
         found = torch.nonzero(view)
-        assert (found.min(0).values == margin).all()
-        assert (found.max(0).values == torch.tensor(view.shape) - 1 - margin).all()
+        beyond = torch.tensor(view.shape) - 1 - found.max(0).values
+        for margins in (found.min(0).values, beyond):  # the oracle may lose a voxel to interpolation
+            assert ((margins - margin).abs() <= 1).all()
 
 
 def test_the_same_seed_shows_every_network_the_same_poses(tmp_path):

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice
 from monai.networks.utils import eval_mode, one_hot
-from monai.transforms import generate_spatial_bounding_box
 from tqdm import tqdm
 
 from .report import case_name, plot_rotation_curves
@@ -134,8 +133,10 @@ class RotationSweep:
     def _field_of_view(self, label: torch.Tensor) -> tuple[slice, ...]:
         if self.margin is None or not label.any():
             return (slice(None),) * 4
-        start, end = generate_spatial_bounding_box(label, margin=self.margin)
-        return (slice(None), *(slice(a, b) for a, b in zip(start, end, strict=True)))
+        found = torch.as_tensor(label[0]).nonzero()
+        start = (found.min(0).values - self.margin).clamp(min=0)
+        end = found.max(0).values + self.margin + 1
+        return (slice(None), *(slice(int(a), int(b)) for a, b in zip(start, end, strict=True)))
 
     def _dice(self, prediction: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         num_classes = len(self.class_names) + 1

@@ -112,6 +112,10 @@ def test_a_margin_gives_every_pose_the_view_of_a_crop_around_its_labels(tmp_path
             assert ((margins - margin).abs() <= 1).all()
 
 
+def test_a_margin_wider_than_the_volume_keeps_all_of_it(tmp_path):
+    assert sweep(tmp_path / "a", margin=100) == sweep(tmp_path / "b", margin=None)
+
+
 def test_the_same_seed_shows_every_network_the_same_poses(tmp_path):
     first, second, other = Shown(), Shown(), Shown()
     tables = [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import monai
 import torch
 
 import equivariant_nets
@@ -15,27 +16,34 @@ import equivariant_nets
 
 def environment(device: torch.device) -> dict[str, str | int]:
     """What figures depend on beside the code."""
-    processor = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            processor = line.split(":", 1)[1].strip()
-            break
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
         "torch": torch.__version__,
+        "monai": monai.__version__,
         "equivariant_nets": equivariant_nets.__version__,
     }
 
 
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows with equal keys as a Markdown table."""
-    header = list(rows[0])
+    """Print rows with equal keys as a Markdown table; lists are left to the record."""
+    header = [key for key, value in rows[0].items() if not isinstance(value, list)]
     lines = [header, ["---"] * len(header), *([_text(row[key]) for key in header] for row in rows)]
     print("\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
 
 
 def _text(value: Any) -> str:
+    if value is None:
+        return "-"
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

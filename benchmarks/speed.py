@@ -18,6 +18,7 @@ import fire
 import torch
 import torch.nn.functional as F
 from common import environment, print_table, write_json
+from e3nn import o3
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -25,11 +26,9 @@ from equivariant_nets import ConventionalUNet, SteerableUNet
 from equivariant_nets.steerable import Convolution
 
 MIB = 2**20
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
+NETWORKS: dict[str, Callable[[str], nn.Module]] = {
     "steerable": lambda features: SteerableUNet(features=features),
-    "conventional": lambda features: ConventionalUNet(
-        features=SteerableUNet(features=features).encoders[0][2].irreps.dim
-    ),
+    "conventional": lambda features: ConventionalUNet(features=o3.Irreps(features).dim),
 }
 
 
@@ -44,15 +43,32 @@ def dense_kernel(convolution: nn.Module) -> Tensor:
 
 
 class Workload:
-    """One network at one size, and the parts of its cost."""
+    """A network with an image to train on, and the parts of its cost that are timed."""
 
-    def __init__(self, net: nn.Module, size: int, amp: bool) -> None:
-        self.net = net
-        self.device = next(net.parameters()).device
-        self.image = torch.randn(1, 1, *[size] * 3, device=self.device)
-        self.amp = amp
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    def __init__(self, name: str, features: str, size: int, device: torch.device, seed: int) -> None:
+        self.build = lambda: NETWORKS[name](features)
+        self.device = device
+        self.amp = device.type == "cuda"
+        torch.manual_seed(seed)
+        self.image = torch.randn(1, 1, size, size, size).to(device)
+        self.net = self.build().to(device)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4)
+        self.layers: list[tuple[Tensor, Tensor]] = []
+
+    def parts(self) -> dict[str, Callable[[], object]]:
+        """What is timed, by name."""
         self.layers = self._record_layers()
+        parts: dict[str, Callable[[], object]] = {
+            "training step": self.step,
+            "its bare convolutions": self.bare_step,
+            "forward in training mode": self.forward,
+            "inference": self.inference,
+            "its bare convolutions alone": self.bare_inference,
+            "construction": self.build,
+        }
+        if any(isinstance(module, Convolution) for module in convolutions(self.net)):
+            parts["kernel assembly, forward and backward"] = self.kernel_assembly
+        return parts
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, enabled=self.amp)
@@ -62,15 +78,16 @@ class Workload:
         layers: list[tuple[Tensor, Tensor]] = []
 
         def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            first = not layers  # the image needs no gradient
-            layers.append((inputs[0].detach().clone().requires_grad_(not first), dense_kernel(module).detach()))
+            needs_gradient = bool(layers)  # all but the image
+            kernel = dense_kernel(module).detach().clone().requires_grad_(True)
+            layers.append((inputs[0].detach().clone().requires_grad_(needs_gradient), kernel))
 
         hooks = [module.register_forward_pre_hook(record) for module in convolutions(self.net)]
         with torch.no_grad(), self._autocast():
             self.net(self.image)
         for hook in hooks:
             hook.remove()
-        return [(x, kernel.clone().requires_grad_(True)) for x, kernel in layers]
+        return layers
 
     def step(self) -> None:
         self.net.train()
@@ -91,12 +108,18 @@ class Workload:
         with self._autocast():
             self.net(self.image)
 
-    def floor_of_step(self) -> None:
+    def bare_step(self) -> None:
         for x, kernel in self.layers:
             with self._autocast():
                 y = F.conv3d(x, kernel, padding=kernel.shape[-1] // 2)
             y.backward(torch.ones_like(y))
             x.grad = kernel.grad = None
+
+    @torch.no_grad()
+    def bare_inference(self) -> None:
+        with self._autocast():
+            for x, kernel in self.layers:
+                F.conv3d(x, kernel, padding=kernel.shape[-1] // 2)
 
     def kernel_assembly(self) -> None:
         for module in convolutions(self.net):
@@ -105,35 +128,56 @@ class Workload:
         self.optimizer.zero_grad()
 
     def memory(self) -> dict[str, float]:
-        """MiB of a training step."""
+        """MiB of a training step; its peak on a GPU alone."""
         self.net.train()
-        parameters = list(self.net.parameters())
-        kernels = self._saved_bytes(lambda: [dense_kernel(module) for module in convolutions(self.net)])
-        kernels += sum(k.nbytes for m in convolutions(self.net) if (k := dense_kernel(m)) is not m.weight)
+        layers = convolutions(self.net)
+        shapes = {dense_kernel(module).shape for module in layers}
+        saved = self._saved(self.forward)
+        # By shape, because mixed precision saves copies of kernels. The batch of one sets activations apart.
+        kernels = _bytes([tensor for tensor in saved if tensor.shape in shapes])
+        kernels += _bytes(self._saved(lambda: [dense_kernel(module) for module in layers]))
         result = {
-            "saved activations": (self._saved_bytes(self.forward) - kernels) / MIB,
+            "saved activations": (_bytes(saved) - kernels) / MIB,
             "assembled kernels": kernels / MIB,
-            "parameters, gradients, Adam": 4 * sum(p.nbytes for p in parameters) / MIB,
+            "parameters, gradients, Adam": 4 * _bytes(list(self.net.parameters())) / MIB,
         }
-        return {**result, "training footprint": sum(result.values())}
+        result["training footprint"] = sum(result.values())
+        if self.device.type == "cuda":
+            result["peak of a training step"] = self._peak() / MIB
+        return result
 
-    def _saved_bytes(self, function: Callable[[], object]) -> int:
-        """Bytes that autograd keeps for the backward pass of a function, without parameters."""
+    def _saved(self, function: Callable[[], object]) -> list[Tensor]:
+        """What autograd keeps for the backward pass of a function: a tensor of each storage, without parameters."""
         parameters = {p.untyped_storage().data_ptr() for p in self.net.parameters()}
-        storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+        saved: dict[int, Tensor] = {}  # held, so that no address is used twice
 
         def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in parameters:
-                storages[storage.data_ptr()] = storage
+            pointer = tensor.untyped_storage().data_ptr()
+            if pointer not in parameters:
+                saved[pointer] = tensor.detach()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             function()
-        return sum(storage.nbytes() for storage in storages.values())
+        return list(saved.values())
+
+    def _peak(self) -> int:
+        """Most bytes that a training step allocates beside what is there without this network."""
+        self.step()  # Adam's states
+        own = 3 * _bytes(list(self.net.parameters()))  # parameters and Adam's states; step frees the gradients first
+        self.optimizer.zero_grad()
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self.step()
+        return torch.cuda.max_memory_allocated(self.device) - before + own
 
 
-def timed(function: Callable[[], None], device: torch.device) -> float:
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -143,36 +187,48 @@ def timed(function: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def measure(size: int, features: str, repeats: int, device: torch.device, seed: int) -> dict[str, dict[str, float]]:
-    """Median seconds and MiB of each network, by quantity."""
-    workloads = {}
-    for name, build in NETWORKS.items():
-        torch.manual_seed(seed)
-        workloads[name] = Workload(build(features).to(device), size, amp=device.type == "cuda")
-    times: dict[str, dict[str, list[float]]] = {name: {} for name in workloads}
-    for repeat in tqdm(range(repeats + 1), desc=f"{size}^3", unit="turn"):
-        for name, workload in workloads.items():
-            quantities = {
-                "training step": workload.step,
-                "forward in training": workload.forward,
-                "inference": workload.inference,
-                "step of the bare convolutions": workload.floor_of_step,
-            }
-            if name == "steerable":
-                quantities["kernel assembly, forward and backward"] = workload.kernel_assembly
-            for quantity, function in quantities.items():
-                seconds = timed(function, device)
-                if repeat > 0:  # the first turn warms up
-                    times[name].setdefault(quantity, []).append(seconds)
-    results = {name: {q: median(values) for q, values in by_quantity.items()} for name, by_quantity in times.items()}
-    return {name: {**results[name], **workload.memory()} for name, workload in workloads.items()}
+def measure_times(workloads: dict[str, Workload], repeats: int, label: str) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each turn, by part and network; the networks take turns, and a turn before the first warms up."""
+    parts = {name: workload.parts() for name, workload in workloads.items()}
+    times: dict[str, dict[str, list[float]]] = {}
+    for part in tqdm(max(parts.values(), key=len), desc=label, unit="part"):
+        turns = [
+            {name: timed(own[part], workloads[name].device) for name, own in parts.items() if part in own}
+            for _ in range(repeats + 1)
+        ]
+        times[part] = {name: [turn[name] for turn in turns[1:]] for name in turns[0]}
+    return times
+
+
+def measure(size: int, features: str, repeats: int, device: torch.device, seed: int) -> list[dict[str, Any]]:
+    """A row for each quantity, at one size."""
+    workloads = {name: Workload(name, features, size, device, seed) for name in NETWORKS}
+    memory = {name: workload.memory() for name, workload in workloads.items()}
+    rows = []
+    for part, turns in measure_times(workloads, repeats, f"{size}^3").items():
+        medians = {name: median(seconds) for name, seconds in turns.items()}
+        ratios = [s / c for s, c in zip(turns["steerable"], turns.get("conventional", []), strict=False)]
+        spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else None
+        rows.append({**_row(size, part, "s", medians), "ratio by turn": spread, "seconds": list(turns.items())})
+    for quantity in memory["steerable"]:
+        amounts = {name: by_quantity[quantity] for name, by_quantity in memory.items()}
+        rows.append({**_row(size, quantity, "MiB", amounts), "ratio by turn": None, "seconds": []})
+    return rows
+
+
+def _row(size: int, quantity: str, unit: str, values: dict[str, float]) -> dict[str, Any]:
+    steerable, conventional = values["steerable"], values.get("conventional")
+    ratio = steerable / conventional if conventional else None
+    row = {"size": f"{size}^3", "quantity": quantity, "unit": unit}
+    return {**row, "steerable": steerable, "conventional": conventional, "ratio": ratio}
 
 
 def main(
     sizes: Sequence[int] | int | None = None,
     features: str = "8x0e+4x1e+2x2e",
-    repeats: int = 5,
+    repeats: int = 7,
     device: str | None = None,
+    threads: int | None = None,
     seed: int = 0,
     output: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -183,25 +239,22 @@ def main(
         features: irreps of the steerable network; the conventional one gets as many channels.
         repeats: turns of each network.
         device: ``cpu`` or ``cuda``; the GPU where there is one if None. On a GPU with mixed precision.
-        seed: of weights.
+        threads: of the CPU; as torch chooses if None.
+        seed: of weights and images.
         output: JSON file to write.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     sizes = sizes or ([128] if place.type == "cuda" else [32, 48])
-    start = time.perf_counter()
-    NETWORKS["steerable"](features)
-    construction = time.perf_counter() - start
-    rows = []
-    for size in [sizes] if isinstance(sizes, int) else sizes:
-        results = measure(size, features, repeats, place, seed)
-        for quantity, steerable in results["steerable"].items():
-            conventional = results["conventional"].get(quantity)
-            ratio = steerable / conventional if conventional else "-"
-            names = {"size": f"{size}^3", "quantity": quantity}
-            rows.append({**names, "steerable": steerable, "conventional": conventional or 0.0, "ratio": ratio})
+    sizes = [sizes] if isinstance(sizes, int) else list(sizes)
+    first_construction = {name: timed(lambda build=build: build(features), place) for name, build in NETWORKS.items()}
+    rows = [row for size in sizes for row in measure(size, features, repeats, place, seed)]
     print_table(rows)
-    print(f"\nTimes in seconds, memory in MiB. Construction of the steerable network: {construction:.2f} s")
-    write_json(output, {**environment(place), "features": features, "construction_s": construction, "rows": rows})
+    seconds = ", ".join(f"{name} {value:.2f} s" for name, value in first_construction.items())
+    print(f"\nThe first construction in a process: {seconds}")
+    record = {"features": features, "sizes": sizes, "repeats": repeats, "seed": seed, "amp": place.type == "cuda"}
+    write_json(output, {**environment(place), **record, "first_construction_s": first_construction, "rows": rows})
     return rows
 
 

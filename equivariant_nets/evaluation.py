@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,10 @@ class RotationSweep:
     """Dice against rotation angle, for turns in each plane and for uniformly random rotations.
 
     A pose turns the preprocessed image (cubic splines, the border continued outwards) and its label map (one-hot
-    linear) onto a canvas that loses nothing. The prediction is scored against the turned labels. Beside each Dice
-    stands the cost of interpolation: the Dice of the label map turned there and back.
-
-    A turned box needs a canvas of up to four times its volume, most of it filling. Where volumes are crops around their
-    labels, ``margin`` gives a turned one the field of view that a crop of the turned patient would have.
+    linear). The field of view is a box in the proportions of the turned volume, about its centre, of as many voxels as
+    before: a box that held all of the turned volume would be up to four times as large, and most of it filling. A
+    rotation of the lattice turns the box itself and loses nothing. The prediction is scored against the turned labels
+    in view. Beside each Dice stands the cost of interpolation: the Dice of the label map turned there and back.
 
     Args:
         network: the network, with its weights loaded, on its device.
@@ -44,7 +44,6 @@ class RotationSweep:
         angles_degrees: angles in each plane; 0 is measured once and counts for all.
         planes: ``axial``, ``coronal``, ``sagittal``, or pairs of axes.
         random_poses: uniformly random rotations of each case.
-        margin: voxels that are kept around the turned labels, in every pose; the whole canvas if None.
         num_cases: the first so many cases; all if None.
         seed: of the random rotations. The same seed gives every network the same poses.
     """
@@ -61,7 +60,6 @@ class RotationSweep:
         angles_degrees: Sequence[float] = (0, 30, 45, 60, 90, 120, 135, 150, 180),
         planes: Sequence[str | tuple[int, int]] = ("axial", "coronal", "sagittal"),
         random_poses: int = 8,
-        margin: int | None = None,
         num_cases: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -69,8 +67,6 @@ class RotationSweep:
             raise ValueError("data is empty: there is no case to turn; give a list of items with image and label.")
         if num_cases is not None and num_cases < 1:
             raise ValueError(f"num_cases={num_cases} leaves no case to turn; give 1 or more, or None for all.")
-        if margin is not None and margin < 0:
-            raise ValueError(f"margin={margin} is not legal; give 0 voxels or more, or None for the whole canvas.")
         if not random_poses and not (len(angles_degrees) and len(planes)):
             raise ValueError(
                 "There is no pose to measure: give angles_degrees and planes, or random_poses of 1 or more."
@@ -87,7 +83,6 @@ class RotationSweep:
         self.angles_degrees = angles_degrees
         self.planes = planes
         self.random_poses = random_poses
-        self.margin = margin
         self.seed = seed
 
     def run(self) -> Path:
@@ -126,17 +121,9 @@ class RotationSweep:
         image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")(volumes)["image"]
         label = turn_label(volumes)["label"]
         there_and_back = turn_label.inverse({"label": label})["label"]
-        view = self._field_of_view(label)
+        view = _field_of_view(label.shape[1:], volumes["label"].shape[1:])
         prediction = self.inferer(image[view][None].to(self.device), self.network).argmax(1)
         return self._dice(prediction.cpu(), label[view]), self._dice(there_and_back, volumes["label"])
-
-    def _field_of_view(self, label: torch.Tensor) -> tuple[slice, ...]:
-        if self.margin is None or not label.any():
-            return (slice(None),) * 4
-        found = torch.as_tensor(label[0]).nonzero()
-        start = (found.min(0).values - self.margin).clamp(min=0)
-        end = found.max(0).values + self.margin + 1
-        return (slice(None), *(slice(int(a), int(b)) for a, b in zip(start, end, strict=True)))
 
     def _dice(self, prediction: torch.Tensor, label: torch.Tensor) -> np.ndarray:
         num_classes = len(self.class_names) + 1
@@ -156,3 +143,10 @@ class RotationSweep:
                 "dice": round(float(dice), 5),
                 "interpolation_dice": round(float(floor), 5),
             }
+
+
+def _field_of_view(canvas: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """The central box of a canvas ``(D, H, W)``, in its proportions, of about as many voxels as a volume of a size."""
+    shrink = (math.prod(size) / math.prod(canvas)) ** (1 / 3)
+    cuts = [math.ceil(side * (1 - shrink) / 2 - 0.5) for side in canvas]  # of each end
+    return (slice(None), *(slice(cut, side - cut) for cut, side in zip(cuts, canvas, strict=True)))

@@ -93,27 +93,18 @@ class Shown(nn.Module):
         return Oracle()(x)
 
 
-@pytest.mark.parametrize("margin", [2, 5])
-def test_a_margin_gives_every_pose_the_view_of_a_crop_around_its_labels(tmp_path, margin):
-    views = []
+def test_every_pose_shows_as_many_voxels_and_the_lattice_turns_the_box_itself(tmp_path):
+    shapes = []
 
     def record(x, net):
-        views.append(net(x).argmax(1)[0])
+        shapes.append(tuple(x.shape[2:]))
         return net(x)
 
-    label = blobs(size=(36, 38, 34))
-    case = {"image": INTENSITIES[label.long()], "label": label}
-    sweep(tmp_path, seeds=(0,), margin=margin, inferer=record, preprocessing=lambda item: dict(case))
-    assert len(views) == 1 + 2 * 3 + 2
-    for view in views:
-        found = torch.nonzero(view)
-        beyond = torch.tensor(view.shape) - 1 - found.max(0).values
-        for margins in (found.min(0).values, beyond):  # the oracle may lose a voxel to interpolation
-            assert ((margins - margin).abs() <= 1).all()
-
-
-def test_a_margin_wider_than_the_volume_keeps_all_of_it(tmp_path):
-    assert sweep(tmp_path / "a", margin=100) == sweep(tmp_path / "b", margin=None)
+    sweep(tmp_path, seeds=(0,), inferer=record, angles_degrees=(0, 90, 45), random_poses=5)
+    upright, *turned = shapes
+    assert upright == (20, 22, 18)
+    assert turned[:6:2] == [(22, 20, 18), (18, 22, 20), (20, 18, 22)]
+    assert all(np.prod(shape) == pytest.approx(np.prod(upright), rel=0.15) for shape in turned)
 
 
 def test_the_same_seed_shows_every_network_the_same_poses(tmp_path):
@@ -186,7 +177,6 @@ def test_planes_may_be_pairs_of_axes(tmp_path, plane):
         ({"random_poses": 0, "angles_degrees": ()}, "no pose"),
         ({"random_poses": 0, "planes": ()}, "no pose"),
         ({"planes": ("oblique",)}, "oblique"),
-        ({"margin": -1}, "margin=-1"),
     ],
 )
 def test_a_sweep_of_nothing_is_an_error_before_it_starts(tmp_path, options, message):

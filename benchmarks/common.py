@@ -35,8 +35,8 @@ def _processor() -> str:
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows with equal keys as a Markdown table; lists are left to the record."""
-    header = [key for key, value in rows[0].items() if not isinstance(value, list)]
+    """Print rows with equal keys as a Markdown table; lists and dicts are for the record alone."""
+    header = [key for key, value in rows[0].items() if not isinstance(value, list | dict)]
     lines = [header, ["---"] * len(header), *([_text(row[key]) for key in header] for row in rows)]
     print("\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
 

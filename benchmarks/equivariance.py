@@ -3,7 +3,8 @@
     python benchmarks/equivariance.py [--output equivariance.json]
 
 Weights are random, from a fixed seed. Lattice errors are the worst of the 24 rotations of the cube, on noise; errors of
-free rotations are measured in a central ball, on a smooth random image, beside the error of interpolation alone.
+free rotations are measured in float32, in a central ball, on a smooth random image, beside the error of interpolation
+alone.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from equivariant_nets.rotations import PLANES, lattice_rotations, plane_rotation
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "SteerableUNet": SteerableUNet,
-    "SteerableUNet, average pooling": lambda: SteerableUNet(downsampling="average"),
-    "SteerableUNet, norm-max pooling": lambda: SteerableUNet(downsampling="max"),
-    "SteerableUNet, smooth_finite basis": lambda: SteerableUNet(radial_basis="smooth_finite"),
-    "SteerableUNet, O(3)": lambda: SteerableUNet(group="O3", features="4x0e+4x0o+2x1e+2x1o+1x2e+1x2o"),
+    "SteerableUNet (average pooling)": lambda: SteerableUNet(downsampling="average"),
+    "SteerableUNet (max pooling)": lambda: SteerableUNet(downsampling="max"),
+    "SteerableUNet (smooth_finite basis)": lambda: SteerableUNet(radial_basis="smooth_finite"),
+    "SteerableUNet (O3)": lambda: SteerableUNet(group="O3", features="4x0e+4x0o+2x1e+2x1o+1x2e+1x2o"),
     "ConventionalUNet": ConventionalUNet,
 }
 SMOOTHNESS = 2.0  # voxels, standard deviation of the Gaussian filter of the image for free rotations
@@ -44,24 +45,50 @@ def noise(size: Sequence[int], seed: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(seed).normal(size=(1, 1, *size)))
 
 
-def smooth_image(size: Sequence[int], seed: int) -> Tensor:
-    """Gaussian-filtered noise of unit variance, float64 ``(1, 1, *size)``."""
-    image = scipy.ndimage.gaussian_filter(noise(size, seed)[0, 0].numpy(), SMOOTHNESS)
-    return torch.from_numpy(image / image.std())[None, None]
+def smooth_image(size: int, seed: int) -> Tensor:
+    """Gaussian-filtered noise in the ball that a turn keeps inside the volume, float64 ``(1, 1, size, size, size)``."""
+    image = scipy.ndimage.gaussian_filter(noise([size] * 3, seed)[0, 0].numpy(), SMOOTHNESS)
+    radius = np.linalg.norm(np.indices(image.shape) - (size - 1) / 2, axis=0)
+    window = np.clip(((size - 1) / 2 - radius) / (2 * SMOOTHNESS), 0, 1)  # fades out, for an edge would not be smooth
+    return torch.from_numpy(image / image.std() * window)[None, None]
 
 
-def lattice_error(net: nn.Module, sizes: Sequence[Sequence[int]], seed: int) -> float:
-    """The worst error under the 24 rotations of the cube, over all sizes, in the type of the weights."""
-    dtype = next(net.parameters()).dtype
-    images = [noise(size, seed).to(dtype) for size in sizes]
-    return max(equivariance_error(net, image, rotation) for image in images for rotation in lattice_rotations())
+def grid_error(net: nn.Module, size: Sequence[int], seed: int) -> float:
+    """The worst error under the 24 rotations of the cube, in the type of the weights."""
+    image = noise(size, seed).to(next(net.parameters()).dtype)
+    return float(np.max([equivariance_error(net, image, rotation) for rotation in lattice_rotations()]))
+
+
+def measure(
+    name: str, sizes: Sequence[Sequence[int]], image: Tensor, angles: Sequence[float], seed: int
+) -> dict[str, Any]:
+    """The errors of one network, those of free rotations on the image given."""
+    torch.manual_seed(seed)
+    net = NETWORKS[name]().eval()
+    curves = {plane: equivariance_curve(net, image.float(), angles, plane) for plane in PLANES}
+    grid = {}
+    for dtype in (torch.float32, torch.float64):
+        net.to(dtype)
+        grid[str(dtype).removeprefix("torch.")] = {str(tuple(size)): grid_error(net, size, seed) for size in sizes}
+    free = [error for curve in curves.values() for error, angle in zip(curve, angles, strict=True) if angle % 90]
+    return {
+        "network": name,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "grid rotations, float32": float(np.max(list(grid["float32"].values()))),
+        "grid rotations, float64": float(np.max(list(grid["float64"].values()))),
+        "free rotations, mean": float(np.mean(free)),
+        "free rotations, worst": float(np.max(free)),
+        "grid errors by size": grid,
+        "errors by plane and angle": curves,
+    }
 
 
 def main(
     sizes: Sequence[Sequence[int]] = ((16, 16, 16), (17, 17, 17), (18, 21, 19)),
     free_size: int = 33,
     angles: Sequence[float] = (15, 30, 45, 60, 75, 90),
-    networks: Sequence[str] | None = None,
+    networks: Sequence[str] | str | None = None,
+    threads: int | None = None,
     seed: int = 0,
     output: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -70,32 +97,32 @@ def main(
     Args:
         sizes: volumes for the rotations of the grid.
         free_size: side of the volume for free rotations.
-        angles: angles of the free rotations, in degrees, in each of the three planes.
+        angles: degrees, in each of the three planes. Multiples of 90 are rotations of the grid: they stay in the
+            record, and out of the mean and the worst error of free rotations.
         networks: names of the networks; all if None.
+        threads: of the CPU; as torch chooses if None.
         seed: of weights and images.
         output: JSON file to write.
+
+    Raises:
+        ValueError: a network that is not known, or no angle of a free rotation.
     """
-    image = smooth_image([free_size] * 3, seed)
-    floor = max(interpolation_error(image, plane_rotation(plane, angle)) for plane in PLANES for angle in angles)
-    rows = []
-    for name in tqdm(networks or list(NETWORKS), unit="network"):
-        torch.manual_seed(seed)
-        net = NETWORKS[name]().eval()
-        errors = {"float32": lattice_error(net, sizes, seed), "float64": lattice_error(net.double(), sizes, seed)}
-        free = [error for plane in PLANES for error in equivariance_curve(net, image, angles, plane)]
-        rows.append(
-            {
-                "network": name,
-                "parameters": sum(p.numel() for p in net.parameters()),
-                "grid rotations, float32": errors["float32"],
-                "grid rotations, float64": errors["float64"],
-                "free rotations, mean": float(np.mean(free)),
-                "free rotations, worst": max(free),
-            }
-        )
+    networks = [networks] if isinstance(networks, str) else list(networks or NETWORKS)
+    if unknown := set(networks) - set(NETWORKS):
+        raise ValueError(f"networks {sorted(unknown)} are not known; choose from {list(NETWORKS)}.")
+    free_angles = [angle for angle in angles if angle % 90]
+    if not free_angles:
+        raise ValueError(f"angles={angles} are rotations of the grid; give one that is no multiple of 90 degrees.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    image = smooth_image(free_size, seed)
+    floor = [interpolation_error(image, plane_rotation(plane, angle)) for plane in PLANES for angle in free_angles]
+    rows = [measure(name, sizes, image, angles, seed) for name in tqdm(networks, unit="network")]
     print_table(rows)
-    print(f"\nWorst error of turning the image itself there and back: {floor:.3g}")
-    write_json(output, {**environment(torch.device("cpu")), "seed": seed, "interpolation": floor, "networks": rows})
+    interpolation = {"mean": float(np.mean(floor)), "worst": float(np.max(floor))}
+    print("\nTurning the image itself there and back: mean {mean:.3g}, worst {worst:.3g}".format(**interpolation))
+    record = {"sizes": sizes, "free_size": free_size, "angles": angles, "smoothness_voxels": SMOOTHNESS, "seed": seed}
+    write_json(output, {**environment(torch.device("cpu")), **record, "interpolation": interpolation, "networks": rows})
     return rows
 
 

@@ -60,10 +60,10 @@ class Workload:
         self.layers = self._record_layers()
         parts: dict[str, Callable[[], object]] = {
             "training step": self.step,
-            "its bare convolutions": self.bare_step,
+            "bare convolutions, forward and backward": self.bare_step,
             "forward in training mode": self.forward,
             "inference": self.inference,
-            "its bare convolutions alone": self.bare_inference,
+            "bare convolutions, forward": self.bare_inference,
             "construction": self.build,
         }
         if any(isinstance(module, Convolution) for module in convolutions(self.net)):
@@ -131,13 +131,14 @@ class Workload:
         """MiB of a training step; its peak on a GPU alone."""
         self.net.train()
         layers = convolutions(self.net)
-        shapes = {dense_kernel(module).shape for module in layers}
-        saved = self._saved(self.forward)
-        # By shape, because mixed precision saves copies of kernels. The batch of one sets activations apart.
-        kernels = _bytes([tensor for tensor in saved if tensor.shape in shapes])
-        kernels += _bytes(self._saved(lambda: [dense_kernel(module) for module in layers]))
+        saved = _bytes(self._saved(self.forward))
+        kernels = _bytes(self._saved(lambda: [dense_kernel(module) for module in layers]))
+        # And each dense kernel itself, unless it is a parameter; mixed precision saves a copy of those too.
+        dtype = torch.get_autocast_dtype(self.device.type) if self.amp else torch.float32
+        dense = [dense_kernel(module) for module in layers if self.amp or isinstance(module, Convolution)]
+        kernels += sum(kernel.numel() * dtype.itemsize for kernel in dense)
         result = {
-            "saved activations": (_bytes(saved) - kernels) / MIB,
+            "saved activations": (saved - kernels) / MIB,
             "assembled kernels": kernels / MIB,
             "parameters, gradients, Adam": 4 * _bytes(list(self.net.parameters())) / MIB,
         }
@@ -206,21 +207,27 @@ def measure(size: int, features: str, repeats: int, device: torch.device, seed: 
     memory = {name: workload.memory() for name, workload in workloads.items()}
     rows = []
     for part, turns in measure_times(workloads, repeats, f"{size}^3").items():
-        medians = {name: median(seconds) for name, seconds in turns.items()}
+        row = _row(size, part, "s", {name: median(seconds) for name, seconds in turns.items()})
         ratios = [s / c for s, c in zip(turns["steerable"], turns.get("conventional", []), strict=False)]
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else None
-        rows.append({**_row(size, part, "s", medians), "ratio by turn": spread, "seconds": list(turns.items())})
+        row["ratio by turn"] = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else None
+        rows.append({**row, "turns": turns})
     for quantity in memory["steerable"]:
-        amounts = {name: by_quantity[quantity] for name, by_quantity in memory.items()}
-        rows.append({**_row(size, quantity, "MiB", amounts), "ratio by turn": None, "seconds": []})
+        rows.append(_row(size, quantity, "MiB", {name: amounts[quantity] for name, amounts in memory.items()}))
     return rows
 
 
 def _row(size: int, quantity: str, unit: str, values: dict[str, float]) -> dict[str, Any]:
     steerable, conventional = values["steerable"], values.get("conventional")
-    ratio = steerable / conventional if conventional else None
-    row = {"size": f"{size}^3", "quantity": quantity, "unit": unit}
-    return {**row, "steerable": steerable, "conventional": conventional, "ratio": ratio}
+    return {
+        "size": f"{size}^3",
+        "quantity": quantity,
+        "unit": unit,
+        "steerable": steerable,
+        "conventional": conventional,
+        "ratio": steerable / conventional if conventional else None,
+        "ratio by turn": None,
+        "turns": {},
+    }
 
 
 def main(

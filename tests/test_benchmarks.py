@@ -11,43 +11,112 @@ import torch
 from equivariant_nets import ConventionalUNet, SteerableUNet
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+FEATURES = "1x0e+1x1e"
+ENVIRONMENT = {"device", "threads", "python", "torch", "monai", "equivariant_nets"}
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Load a benchmark as its command line would."""
+    """Load a benchmark as its command line would; one thread, because others may be busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield lambda name: runpy.run_path(str(BENCHMARKS / f"{name}.py"))
     sys.modules.pop("common", None)
+    torch.set_num_threads(threads)
 
 
-def test_equivariance_tells_the_networks_apart(benchmark, tmp_path, capsys):
-    output = tmp_path / "new" / "equivariance.json"
+@pytest.fixture
+def equivariance(benchmark):
+    """The benchmark of equivariance, of small networks."""
     script = benchmark("equivariance")
     script["NETWORKS"].clear()
-    script["NETWORKS"]["SteerableUNet"] = lambda: SteerableUNet(features="1x0e+1x1e", depth=1)
+    script["NETWORKS"]["SteerableUNet"] = lambda: SteerableUNet(features=FEATURES, depth=1)
     script["NETWORKS"]["ConventionalUNet"] = lambda: ConventionalUNet(features=2, depth=1)
-    script["main"](sizes=[(9, 8, 7)], free_size=9, angles=[45], output=str(output))
+    return script
+
+
+def test_equivariance_tells_the_networks_apart(equivariance, tmp_path, capsys):
+    output = tmp_path / "new" / "equivariance.json"
+    equivariance["main"](sizes=[(9, 8, 7)], free_size=17, angles=[45, 90], output=str(output))
     record = json.loads(output.read_text())
+    assert record.keys() >= ENVIRONMENT | {"sizes", "free_size", "angles", "smoothness_voxels", "seed"}
     steerable, conventional = record["networks"]
     assert steerable["grid rotations, float32"] < 1e-5
     assert steerable["grid rotations, float64"] < 1e-10
+    assert steerable["grid errors by size"]["float64"].keys() == {"(9, 8, 7)"}
     assert conventional["grid rotations, float64"] > 0.1
+    assert 0 < record["interpolation"]["mean"] <= record["interpolation"]["worst"] < 0.1
     assert "SteerableUNet" in capsys.readouterr().out
+
+
+def test_multiples_of_90_degrees_do_not_flatter_the_free_rotations(equivariance):
+    row = equivariance["main"](sizes=[(7, 7, 7)], free_size=17, angles=[45, 90], networks="SteerableUNet")[0]
+    curves = row["errors by plane and angle"].values()
+    assert all(at_90 < 1e-5 < at_45 for at_45, at_90 in curves)
+    assert row["free rotations, mean"] == pytest.approx(sum(at_45 for at_45, _ in curves) / 3)
+
+
+def test_equivariance_refuses_what_it_cannot_measure(equivariance):
+    with pytest.raises(ValueError, match=r"\['UNet'\] are not known; choose from"):
+        equivariance["main"](networks="UNet")
+    with pytest.raises(ValueError, match="no multiple of 90 degrees"):
+        equivariance["main"](angles=[90, 180])
 
 
 def test_speed_reports_every_quantity_as_a_ratio(benchmark, tmp_path):
     output = tmp_path / "speed.json"
-    benchmark("speed")["main"](sizes=9, features="1x0e+1x1e", repeats=1, device="cpu", output=str(output))
-    rows = {row["quantity"]: row for row in json.loads(output.read_text())["rows"]}
-    assert {"training step", "forward in training", "inference", "saved activations"} <= rows.keys()
+    benchmark("speed")["main"](sizes=9, features=FEATURES, repeats=3, device="cpu", threads=1, output=str(output))
+    record = json.loads(output.read_text())
+    assert record.keys() >= ENVIRONMENT | {"features", "sizes", "repeats", "seed", "amp", "first_construction_s"}
+    rows = {row["quantity"]: row for row in record["rows"]}
+    assert rows.keys() == {
+        "training step",
+        "bare convolutions, forward and backward",
+        "forward in training mode",
+        "inference",
+        "bare convolutions, forward",
+        "construction",
+        "kernel assembly, forward and backward",
+        "saved activations",
+        "assembled kernels",
+        "parameters, gradients, Adam",
+        "training footprint",
+    }
     for row in rows.values():
-        assert row["conventional"] == 0 or row["ratio"] == pytest.approx(row["steerable"] / row["conventional"])
+        assert row["steerable"] > 0
+        if row["conventional"]:
+            assert row["ratio"] == pytest.approx(row["steerable"] / row["conventional"])
+        for seconds in row["turns"].values():
+            assert len(seconds) == 3
+
+
+def test_floor_convolves_what_the_network_convolves(benchmark):
+    workload = benchmark("speed")["Workload"]("steerable", FEATURES, 9, torch.device("cpu"), 0)
+    workload.parts()
+    inputs, kernels = zip(*workload.layers, strict=True)
+    assert len(kernels) == 15  # two for each of seven blocks, and the head
+    assert torch.equal(inputs[0], workload.image)
+    assert [x.requires_grad for x in inputs] == [False] + [True] * 14
+    # At the first level, the convolution of the image alone: one scalar, one gate and one vector.
+    assert kernels[0].shape == (5, 1, 5, 5, 5)
 
 
 def test_saved_activations_grow_with_the_image_and_kernels_do_not(benchmark):
-    measure = benchmark("speed")["measure"]
-    small, large = (measure(size, "1x0e+1x1e", 1, torch.device("cpu"), 0) for size in (9, 18))
-    for name in small:
-        assert large[name]["assembled kernels"] == small[name]["assembled kernels"]
-        assert 6 < large[name]["saved activations"] / small[name]["saved activations"] < 10
+    workload = benchmark("speed")["Workload"]
+    for name in ("steerable", "conventional"):
+        small, large = (workload(name, FEATURES, size, torch.device("cpu"), 0) for size in (9, 18))
+        kernels = sum(p.nbytes for p in small.net.parameters() if p.dim() == 5) / 2**20
+        small, large = small.memory(), large.memory()
+        assert large["assembled kernels"] == small["assembled kernels"]
+        assert (small["assembled kernels"] > 0) == (kernels == 0)  # those of the plain network are parameters
+        assert 6 < large["saved activations"] / small["saved activations"] < 10
+
+
+def test_saved_bytes_are_those_that_autograd_keeps(benchmark):
+    """Of y = sum((w x)^2), it keeps x, w and w x: one weight, which does not count, and two tensors of 4 kB."""
+    workload = benchmark("speed")["Workload"]("conventional", FEATURES, 9, torch.device("cpu"), 0)
+    workload.net = torch.nn.Linear(1, 1, bias=False)
+    x = torch.randn(1000)
+    saved = workload._saved(lambda: (workload.net.weight * x).square().sum())
+    assert sorted(tensor.nbytes for tensor in saved) == [4000, 4000]

@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 
 help:
 	@echo "make demo    train two networks on phantoms, turn the patient, draw the result"
-	@echo "make test    lint and tests; PYTEST_ARGS='--real-data DIR' adds those on real data"
+	@echo "make test    lint and tests; PYTEST_ARGS='--real-data=DIR' adds those on real data"
 	@echo "make lint    ruff and mypy"
 	@echo "make setup   the virtual environment alone; PYTHON=... chooses the interpreter"
 	@echo "make clean   remove the environment, caches and what the demo wrote"

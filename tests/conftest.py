@@ -19,7 +19,7 @@ def real_data(request) -> Path:
     """The folder of real data sets: skipped without ``--real-data``, an error where the folder is missing."""
     folder = request.config.getoption("--real-data")
     if folder is None:
-        pytest.skip("real data was not given: pytest --real-data DIR")
+        pytest.skip("real data was not given: pytest --real-data=DIR")
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"--real-data {folder} is not a folder")

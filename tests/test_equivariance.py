@@ -194,7 +194,7 @@ def test_assert_equivariant_names_the_worst_transform():
     net = Function(lambda x: x + torch.arange(x.shape[4]))  # W alone is special: turns about it do no harm
     half_turn = np.diag([1.0, -1.0, -1.0])
     with pytest.raises(
-        AssertionError, match=r"exceeds the tolerance 1e-05 under \[\[1.0, 0.0, 0.0\], \[0.0, -1.0, 0.0\]"
+        AssertionError, match=r"exceeds the tolerance 1e-05 under the transform \[\[1.0, 0.0, 0.0\], \[0.0, -1.0, 0.0\]"
     ):
         assert_equivariant(net, noise(size=(4, 4, 4)), [np.eye(3), half_turn, QUARTER])
 

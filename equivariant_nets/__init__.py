@@ -1,15 +1,43 @@
 """Segmentation networks that are equivariant by construction."""
 
-from .equivariance import assert_equivariant, equivariance_curve, equivariance_error, interpolation_error
-from .unet import ConventionalUNet, SteerableUNet, UNet
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .equivariance import assert_equivariant, equivariance_curve, equivariance_error, interpolation_error
+    from .networks import ConventionalUNet, SteerableUNet
+    from .plain import materialize
 
 __version__ = "0.1.0"
 __all__ = [
     "ConventionalUNet",
     "SteerableUNet",
-    "UNet",
     "assert_equivariant",
     "equivariance_curve",
     "equivariance_error",
     "interpolation_error",
+    "materialize",
 ]
+
+# Imported when first asked for, so that a materialized network loads where e3nn is not installed.
+_MODULES = {
+    "ConventionalUNet": "networks",
+    "SteerableUNet": "networks",
+    "assert_equivariant": "equivariance",
+    "equivariance_curve": "equivariance",
+    "equivariance_error": "equivariance",
+    "interpolation_error": "equivariance",
+    "materialize": "plain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

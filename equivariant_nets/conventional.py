@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .lattice import Lattice, num_taps
+from .plain import PlainMaxPool
 from .resampling import Downsample, max_pool_windows
 
 __all__ = ["ConventionalFamily", "MaxPool"]
@@ -20,13 +25,28 @@ MAX_POOLS = {2: F.max_pool2d, 3: F.max_pool3d}
 
 
 class MaxPool(nn.Module):
-    """Halve every spatial axis by the maximum of windows that lie symmetrically at every size.
+    """Halve spatial axes by the maximum of windows that lie symmetrically at every size.
+
+    Args:
+        channels: of the features.
+        halved: for each spatial axis, whether it is halved.
 
     Shape: ``(B, C, *spatial)`` to ``(B, C, *[ceil(n / 2) for n in spatial])``, in 2-D and 3-D.
     """
 
+    def __init__(self, channels: int, halved: Sequence[bool]) -> None:
+        super().__init__()
+        self.channels = channels
+        self.halved = tuple(halved)
+
     def forward(self, x: Tensor) -> Tensor:
-        return MAX_POOLS[x.dim() - 2](x, *max_pool_windows(x.shape[2:]))
+        if torch.compiler.is_exporting():
+            return self.materialize()(x)
+        return MAX_POOLS[x.dim() - 2](x, *max_pool_windows(x.shape[2:], self.halved))
+
+    def materialize(self) -> nn.Module:
+        """The same without a window that depends on the size."""
+        return PlainMaxPool([(self.channels, 0)], self.halved)
 
 
 class ConventionalFamily:
@@ -69,21 +89,20 @@ class ConventionalFamily:
 
     decoder_features = encoder_features
 
-    def block_features(self, rep_in: int, target: int) -> tuple[int, int]:
-        return target, target
+    def reachable(self, rep_in: int, target: int) -> int:
+        return target
 
-    def head_input(self, rep: int) -> int:
+    def read(self, rep: int, readers: Sequence[int], by_head: bool) -> int:
         return rep
 
-    def block(self, rep_in: int, middle: int, rep_out: int) -> nn.Module:
-        return nn.Sequential(*self._layer(rep_in, middle), *self._layer(middle, rep_out))
+    def block(self, rep_in: int, middle: int, rep_out: int, lattice: Lattice) -> nn.Module:
+        return nn.Sequential(*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice))
 
-    def _layer(self, rep_in: int, rep_out: int) -> list[nn.Module]:
+    def _layer(self, rep_in: int, rep_out: int, lattice: Lattice) -> list[nn.Module]:
         norm = NORMALIZATIONS[self.normalization]
         convolution = CONVOLUTIONS[self.spatial_dims]
-        layer: list[nn.Module] = [
-            convolution(rep_in, rep_out, self.kernel_size, padding=self.kernel_size // 2, bias=norm is None)
-        ]
+        taps = num_taps(self.kernel_size, lattice.spacing)
+        layer: list[nn.Module] = [convolution(rep_in, rep_out, taps, padding=[n // 2 for n in taps], bias=norm is None)]
         if norm is not None:
             layer.append(norm[self.spatial_dims](rep_out, affine=True))
         layer.append(nn.LeakyReLU(inplace=True))
@@ -91,8 +110,13 @@ class ConventionalFamily:
             layer.append(DROPOUTS[self.spatial_dims](self.dropout))
         return layer
 
-    def downsample(self, rep: int) -> nn.Module:
-        return MaxPool() if self.downsampling == "max" else Downsample(self.downsampling)
+    def shortcut(self, rep_in: int, rep_out: int) -> nn.Module:
+        return nn.Identity() if rep_in == rep_out else CONVOLUTIONS[self.spatial_dims](rep_in, rep_out, 1, bias=False)
+
+    def downsample(self, rep: int, lattice: Lattice) -> nn.Module:
+        if self.downsampling == "max":
+            return MaxPool(rep, lattice.halved)
+        return Downsample(self.downsampling, lattice.halved)
 
     def head(self, rep: int) -> nn.Module:
         return CONVOLUTIONS[self.spatial_dims](rep, self.output, 1)

@@ -9,6 +9,7 @@ and, being linear and alike for all channels, with every representation that the
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,65 +23,99 @@ LINEAR_DOWNSAMPLINGS = {"blur": (14.0, 12.0, 8.0, 4.0, 1.0), "average": (2.0, 2.
 LINEAR_INTERPOLATION = (4.0, 3.0, 2.0, 1.0, 0.0)  # a tent that reaches zero at the neighbouring coarse voxel
 
 
-@functools.lru_cache(maxsize=512)
-def _window_matrix(size: int, window: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def window_matrix(size: int, window: list[float], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Window weights, of shape (ceil(size / 2), size), of each fine voxel for each coarse voxel."""
-    fine = 2 * torch.arange(size)  # in half voxels, so that all distances are integers
-    coarse = 4 * torch.arange((size + 1) // 2) + (1 if size % 2 == 0 else 0)
+    fine = 2 * torch.arange(size, device=device)  # in half voxels, so that all distances are integers
+    coarse = 4 * torch.arange((size + 1) // 2, device=device) + (1 - size % 2)
     half_voxels = (fine - coarse[:, None]).abs().clamp(max=len(window))
-    return torch.tensor((*window, 0.0), device=device, dtype=dtype)[half_voxels.to(device)]
+    return torch.tensor(window + [0.0], device=device, dtype=dtype)[half_voxels]
+
+
+@functools.lru_cache(maxsize=512)
+def _cached_window_matrix(size: int, window: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    return window_matrix(size, list(window), device, dtype)
+
+
+def _weights(size: int, window: list[float], x: Tensor) -> Tensor:
+    if not torch.jit.is_scripting():  # TorchScript has no caches, and sizes can be symbols in other compilers
+        if not torch.compiler.is_compiling():
+            return _cached_window_matrix(size, tuple(window), x.device, x.dtype)
+    return window_matrix(size, window, x.device, x.dtype)
 
 
 def _along_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Multiply one axis of x by a matrix, as matrix products on views of x in either memory format."""
-    if x.dim() == 5 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last_3d):
-        return _along_axis(matrix, x.permute(0, 2, 3, 4, 1), axis - 1).permute(0, 4, 1, 2, 3)
+    """Multiply one axis of x by a matrix."""
     if axis == x.dim() - 1:
-        return x @ matrix.T
-    shape = (*x.shape[:axis], matrix.shape[0], *x.shape[axis + 1 :])
-    return (matrix @ x.reshape(*x.shape[: axis + 1], -1)).reshape(shape)
+        return x @ matrix.transpose(0, 1)
+    return (matrix @ x.flatten(axis + 1)).unflatten(axis + 1, x.shape[axis + 1 :])
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == 5 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 class Downsample(nn.Module):
-    """Halve every spatial axis with a linear window.
+    """Halve spatial axes with a linear window.
 
     Args:
         window: ``blur`` (binomial, anti-aliased) or ``average``.
+        halved: for each spatial axis, whether it is halved.
 
     Shape: ``(B, C, *spatial)`` to ``(B, C, *[ceil(n / 2) for n in spatial])``. At the border, a window is cut and its
     weights are normalised, so that constants stay constant.
     """
 
-    def __init__(self, window: str = "blur") -> None:
+    def __init__(self, window: str, halved: Sequence[bool]) -> None:
         super().__init__()
         if window not in LINEAR_DOWNSAMPLINGS:
             raise ValueError(f"window={window!r} is not a linear downsampling; choose from {[*LINEAR_DOWNSAMPLINGS]}.")
         self.window = window
+        self.weights = list(LINEAR_DOWNSAMPLINGS[window])
+        self.axes = [axis for axis, halve in reversed(list(enumerate(halved, start=2))) if halve]
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis in reversed(range(2, x.dim())):
-            weights = _window_matrix(x.shape[axis], LINEAR_DOWNSAMPLINGS[self.window], x.device, x.dtype)
-            x = _along_axis(weights / weights.sum(1, keepdim=True), x, axis)
-        return x
+        channels_last = _is_channels_last(x)
+        if channels_last:  # the same products, on a view whose memory they can run through
+            x = x.permute(0, 2, 3, 4, 1)
+        for axis in self.axes:
+            view_axis = axis - 1 if channels_last else axis
+            weights = _weights(x.shape[view_axis], self.weights, x)
+            x = _along_axis(weights / weights.sum(1, keepdim=True), x, view_axis)
+        return x.permute(0, 4, 1, 2, 3) if channels_last else x
 
     def extra_repr(self) -> str:
-        return self.window
+        return f"{self.window}, axes {self.axes}"
 
 
 class Upsample(nn.Module):
-    """Linear interpolation back to the size that an axis had before it was halved.
+    """Linear interpolation back to the size that axes had before they were halved.
+
+    Args:
+        halved: for each spatial axis, whether it was halved.
 
     Shape: ``(B, C, *[ceil(n / 2) for n in size])`` and ``size`` to ``(B, C, *size)``.
     """
 
-    def forward(self, x: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
-        for axis, fine in enumerate(size, start=2):
-            weights = _window_matrix(fine, LINEAR_INTERPOLATION, x.device, x.dtype).T
-            x = _along_axis(weights / weights.sum(1, keepdim=True), x, axis)
-        return x
+    def __init__(self, halved: Sequence[bool]) -> None:
+        super().__init__()
+        self.weights = list(LINEAR_INTERPOLATION)
+        self.axes = [axis for axis, halve in enumerate(halved, start=2) if halve]
+
+    def forward(self, x: Tensor, size: list[int]) -> Tensor:
+        channels_last = _is_channels_last(x)
+        if channels_last:
+            x = x.permute(0, 2, 3, 4, 1)
+        for axis in self.axes:
+            weights = _weights(size[axis - 2], self.weights, x).transpose(0, 1)
+            x = _along_axis(weights / weights.sum(1, keepdim=True), x, axis - 1 if channels_last else axis)
+        return x.permute(0, 4, 1, 2, 3) if channels_last else x
+
+    def extra_repr(self) -> str:
+        return f"axes {self.axes}"
 
 
-def max_pool_windows(size: tuple[int, ...] | torch.Size) -> tuple[list[int], list[int], list[int]]:
-    """Kernel size, stride and padding of a ``max_pool3d`` or ``max_pool2d`` that halves each axis symmetrically:
-    windows of 2 on an even axis, of 3, centred on every second voxel, on an odd one."""
-    return [2 + n % 2 for n in size], [2 for _ in size], [n % 2 for n in size]
+def max_pool_windows(size: Sequence[int], halved: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:
+    """Kernel size, stride and padding of a ``max_pool3d`` or ``max_pool2d`` that halves axes symmetrically: windows of
+    2 on an even axis, of 3, centred on every second voxel, on an odd one."""
+    axes = list(zip(size, halved, strict=True))
+    return [2 + n % 2 if h else 1 for n, h in axes], [1 + h for _, h in axes], [n % 2 if h else 0 for n, h in axes]

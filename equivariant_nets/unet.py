@@ -1,18 +1,17 @@
-"""The one U-Net, and a constructor for each family of features."""
+"""The one U-Net, over any family of features."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .conventional import ConventionalFamily
+from .lattice import Lattice, lattices
 from .resampling import LINEAR_DOWNSAMPLINGS, Upsample
-from .steerable import SteerableFamily
-from .steerable.basis import KernelSpace
 
-__all__ = ["ConventionalUNet", "Family", "SteerableUNet", "UNet"]
+__all__ = ["Family", "PlainUNet", "UNet"]
 
 DOWNSAMPLINGS = (*LINEAR_DOWNSAMPLINGS, "max")
 
@@ -30,74 +29,93 @@ class Family(Protocol):
 
     def decoder_features(self, level: int) -> Any: ...
 
-    def block_features(self, rep_in: Any, target: Any) -> tuple[Any, Any]:
-        """What of target the first and the second layer of a block can produce from rep_in."""
+    def reachable(self, rep_in: Any, target: Any) -> Any:
+        """What of target a layer can produce from rep_in."""
 
-    def head_input(self, rep: Any) -> Any:
-        """What of rep the head can use."""
+    def read(self, rep: Any, readers: Sequence[Any], by_head: bool) -> Any:
+        """What of rep layers that produce the readers, and the head, can make use of."""
 
-    def block(self, rep_in: Any, middle: Any, rep_out: Any) -> nn.Module: ...
+    def block(self, rep_in: Any, middle: Any, rep_out: Any, lattice: Lattice) -> nn.Module: ...
 
-    def downsample(self, rep: Any) -> nn.Module: ...
+    def shortcut(self, rep_in: Any, rep_out: Any) -> nn.Module:
+        """A pointwise linear map."""
+
+    def downsample(self, rep: Any, lattice: Lattice) -> nn.Module: ...
 
     def head(self, rep: Any) -> nn.Module: ...
 
 
-class UNet(nn.Module):
-    """A U-Net over any family of features: two convolutions a block, ``depth`` halvings, linear upsampling, skips by
-    concatenation, and a pointwise head.
+class Residual(nn.Module):
+    """A block, and a shortcut around it."""
 
-    Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``. Sizes need not be divisible by anything; each axis must
-    have at least ``2**(depth - 1) + 1`` voxels, so that every halving still halves it, and one axis ``2**depth + 1``,
-    so that the coarsest level has more than one voxel to normalise over.
-
-    Raises:
-        ValueError: input with the wrong number of axes or channels, another type than the weights, or too few voxels.
-    """
-
-    def __init__(self, family: Family, depth: int = 3) -> None:
+    def __init__(self, block: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
-        if depth < 0:
-            raise ValueError(f"depth={depth} must be 0 or more: it is the number of halvings.")
-        if family.downsampling not in DOWNSAMPLINGS:
-            raise ValueError(f"downsampling={family.downsampling!r} is not known; choose from {list(DOWNSAMPLINGS)}.")
-        self.depth = depth
-        self.spatial_dims = family.spatial_dims
-        self.encoders, self.downsamples, self.decoders = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        self.upsample = Upsample()
-        rep, skips = family.input, []
-        for level in range(depth + 1):
-            rep = self._add_block(self.encoders, family, rep, family.encoder_features(level), last=depth == 0)
-            if level < depth:
-                skips.append(rep)
-                self.downsamples.append(family.downsample(rep))
-        for level in reversed(range(depth)):
-            target = family.decoder_features(level)
-            rep = self._add_block(self.decoders, family, rep + skips[level], target, last=level == 0)
-        self.head = family.head(rep)
-        self.in_channels = getattr(family.input, "dim", family.input)
-
-    @staticmethod
-    def _add_block(blocks: nn.ModuleList, family: Family, rep_in: Any, target: Any, last: bool) -> Any:
-        middle, rep_out = family.block_features(rep_in, target)
-        if last:
-            rep_out = family.head_input(rep_out)
-        blocks.append(family.block(rep_in, middle, rep_out))
-        return rep_out
+        self.block = block
+        self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check(x)
-        x = x.as_subclass(Tensor)  # MetaTensors would run every operation through Python once more
-        skips = []
-        for encoder, downsample in zip(self.encoders, self.downsamples, strict=False):
-            skips.append(encoder(x))
-            x = downsample(skips[-1])
-        x = self.encoders[-1](x)
-        for decoder, skip in zip(self.decoders, reversed(skips), strict=True):
-            x = decoder(torch.cat([self.upsample(x, skip.shape[2:]), skip], dim=1))
-        return self.head(x)
+        return self.block(x) + self.shortcut(x)
 
-    def _check(self, x: Tensor) -> None:
+
+class PlainUNet(nn.Module):
+    """The wiring of a U-Net: two convolutions a block, halvings, linear upsampling, skips by concatenation, and a
+    pointwise head. Every part is given.
+
+    Args:
+        encoders: blocks, finest first.
+        downsamples: what comes before each encoder; the first one is the identity.
+        decoders: blocks, coarsest first.
+        upsamples: what comes before each decoder.
+        head: after the last decoder.
+        in_channels: of the input.
+        lattices: of each level, finest first.
+    """
+
+    def __init__(
+        self,
+        encoders: nn.ModuleList,
+        downsamples: nn.ModuleList,
+        decoders: nn.ModuleList,
+        upsamples: nn.ModuleList,
+        head: nn.Module,
+        in_channels: int,
+        lattices: Sequence[Lattice],
+    ) -> None:
+        super().__init__()
+        self.encoders = encoders
+        self.downsamples = downsamples
+        self.decoders = decoders
+        self.upsamples = upsamples
+        self.head = head
+        self.in_channels = in_channels
+        self.spatial_dims = len(lattices[0].spacing)
+        self.depth = len(lattices) - 1
+        # How often each axis is halved.
+        self.halvings = [sum(axis) for axis in zip(*[lattice.halved for lattice in lattices[:-1]], strict=True)]
+        self.halvings = self.halvings or [0] * self.spatial_dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            x = self._checked(x)
+        return self.head(self._features(x)[-1])
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """The coarsest features and those of every decoder."""
+        # TorchScript, which an exported network is compiled to, has no zip(strict=).
+        skips: list[Tensor] = []
+        for encoder, downsample in zip(self.encoders, self.downsamples):  # noqa: B905
+            x = encoder(downsample(x))
+            skips.append(x)
+        features = [skips.pop()]
+        for decoder, upsample in zip(self.decoders, self.upsamples):  # noqa: B905
+            skip = skips.pop()
+            features.append(decoder(torch.cat([upsample(features[-1], skip.shape[2:]), skip], 1)))
+        return features
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """The input as a plain tensor, for MetaTensors would run every operation through Python once more."""
+        if torch.compiler.is_exporting():  # sizes are symbols
+            return x
         axes = "(B, C, D, H, W)" if self.spatial_dims == 3 else "(B, C, H, W)"
         if x.dim() != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
             raise ValueError(
@@ -107,115 +125,114 @@ class UNet(nn.Module):
         dtype = next(self.parameters()).dtype
         if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
             raise ValueError(f"Input of type {x.dtype}: the weights are {dtype}. Convert it with x.to({dtype}).")
-        smallest = 2 ** (self.depth - 1) + 1 if self.depth else 1
-        if min(x.shape[2:]) < smallest or max(x.shape[2:]) <= 2**self.depth:
+        sizes = list(zip(x.shape[2:], self.halvings, strict=True))
+        smallest = [2 ** (halvings - 1) + 1 if halvings else 1 for halvings in self.halvings]
+        enough = all(size >= least for size, least in zip(x.shape[2:], smallest, strict=True))
+        if not enough or not any(size > 2**halvings for size, halvings in sizes):
             raise ValueError(
-                f"Input of spatial size {tuple(x.shape[2:])} cannot be halved {self.depth} times: every axis needs at "
-                f"least {smallest} voxels, and one axis {2**self.depth + 1}, so that more than one voxel is left. "
-                "Pad the input, or build the network with a smaller depth."
+                f"Input of spatial size {tuple(x.shape[2:])} cannot be halved {self.depth} times: the axes need at "
+                f"least {tuple(smallest)} voxels, and one of them {max(2**h + 1 for h in self.halvings)}, so that "
+                "more than one voxel is left. Pad the input, or build the network with a smaller depth."
             )
+        return x.as_subclass(Tensor)
 
 
-class SteerableUNet(UNet):
-    """The SO(3)- or O(3)-steerable U-Net: exactly equivariant under the symmetries of the voxel lattice at every size
-    (with ``max``, but for ties: see :class:`equivariant_nets.steerable.NormMaxPool`), approximately under all others.
+class UNet(PlainUNet):
+    """A U-Net over any family of features.
 
     Args:
-        irreps_in: what the input channels carry: ``4x0e`` for four image contrasts, ``1x1o`` for a vector field.
-        irreps_out: what the output channels carry; ``3x0e`` for the logits of three classes.
-        features: irreps of the first level; multiplicities double with each halving.
+        family: makes the parts.
         depth: number of halvings.
-        kernel_size: voxels along each axis, odd.
-        group: ``SO3``; ``O3`` for equivariance under reflections too (the features then need odd irreps as well).
-        lmax: highest order of the spherical harmonics in the kernels.
-        radial_basis: ``gaussian_rings``, or the paper's ``smooth_finite``.
-        normalization: ``instance``, ``batch`` or ``none``.
-        downsampling: ``blur`` (anti-aliased), ``average`` or ``max`` (of the norm, for irreps other than 0e).
-        dropout: probability of dropping an irrep after each layer.
-        decoder_features: irreps of the first level of the decoder, where they differ; ``30x0e`` for scalars only.
-        activation: the non-linearity on 0e: ``relu``, ``silu`` or ``gelu``. Other irreps are gated.
+        spacing: of the input along each axis; alike along all if None.
+        residual: give every block a shortcut.
+        deep_supervision: number of decoder levels below the finest that have a head of their own.
 
-    Shape: ``(B, irreps_in.dim, D, H, W)`` to ``(B, irreps_out.dim, D, H, W)``.
+    Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``. Sizes need not be divisible by anything; an axis that is
+    halved h times must have at least ``2**(h - 1) + 1`` voxels, so that every halving still halves it, and one axis
+    ``2**h + 1``, so that the coarsest level has more than one voxel to normalise over. In training mode with deep
+    supervision, a list of outputs, finest first, each at the size of its level.
 
     Raises:
-        ValueError: irreps that cannot be read or reached, or an option that is not among those above.
-
-    Source: Diaz et al., Leveraging SO(3)-steerable convolutions for pose-robust semantic segmentation in 3D medical
-    data, MELBA 2024:010.
-
-    Example:
-        >>> import torch
-        >>> from equivariant_nets import SteerableUNet
-        >>> SteerableUNet(irreps_out="3x0e", features="2x0e+1x1e", depth=2)(torch.zeros(1, 1, 9, 10, 11)).shape
-        torch.Size([1, 3, 9, 10, 11])
+        ValueError: input with the wrong number of axes or channels, another type than the weights, or too few voxels.
     """
 
     def __init__(
         self,
-        irreps_in: str = "1x0e",
-        irreps_out: str = "3x0e",
-        features: str = "8x0e+4x1e+2x2e",
+        family: Family,
         depth: int = 3,
-        kernel_size: int = 5,
-        group: str = "SO3",
-        lmax: int = 2,
-        radial_basis: str = "gaussian_rings",
-        normalization: str = "instance",
-        downsampling: str = "blur",
-        dropout: float = 0.0,
-        decoder_features: str | None = None,
-        activation: str = "relu",
+        spacing: Sequence[float] | None = None,
+        residual: bool = False,
+        deep_supervision: int = 0,
     ) -> None:
-        space = KernelSpace(kernel_size, lmax, radial_basis, group)
-        family = SteerableFamily(
-            irreps_in, irreps_out, features, decoder_features, space, normalization, downsampling, dropout, activation
-        )
-        super().__init__(family, depth)
-        self.irreps_in = family.input
-        self.irreps_out = family.output
+        if depth < 0:
+            raise ValueError(f"depth={depth} must be 0 or more: it is the number of halvings.")
+        if family.downsampling not in DOWNSAMPLINGS:
+            raise ValueError(f"downsampling={family.downsampling!r} is not known; choose from {list(DOWNSAMPLINGS)}.")
+        if not 0 <= deep_supervision <= max(depth - 1, 0):
+            raise ValueError(
+                f"deep_supervision={deep_supervision} is not a number of decoder levels below the finest: with "
+                f"depth={depth}, give 0 to {max(depth - 1, 0)}."
+            )
+        levels = lattices(spacing, family.spatial_dims, depth)
+        plan = _plan(family, depth, deep_supervision)
+
+        def block(number: int, rep_in: Any, level: int) -> nn.Module:
+            middle, rep_out = plan[number]
+            result = family.block(rep_in, middle, rep_out, levels[level])
+            return Residual(result, family.shortcut(rep_in, rep_out)) if residual else result
+
+        encoders, decoders = nn.ModuleList(), nn.ModuleList()
+        downsamples, upsamples = nn.ModuleList([nn.Identity()]), nn.ModuleList()
+        rep = family.input
+        for level in range(depth + 1):
+            encoders.append(block(level, rep, level))
+            rep = plan[level][1]
+            if level < depth:
+                downsamples.append(family.downsample(rep, levels[level]))
+        for number, level in enumerate(reversed(range(depth)), start=depth + 1):
+            decoders.append(block(number, rep + plan[level][1], level))
+            upsamples.append(Upsample(levels[level].halved))
+            rep = plan[number][1]
+        in_channels = getattr(family.input, "dim", family.input)
+        super().__init__(encoders, downsamples, decoders, upsamples, family.head(rep), in_channels, levels)
+        self.lattices = levels
+        coarser = reversed(plan[-1 - deep_supervision : -1])
+        self.coarse_heads = nn.ModuleList(family.head(rep_out) for _, rep_out in coarser)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # type: ignore[override]
+        features = self._features(self._checked(x))
+        if not (self.training and self.coarse_heads):
+            return self.head(features[-1])
+        heads = [self.head, *self.coarse_heads]
+        return [head(rep) for head, rep in zip(heads, reversed(features), strict=False)]
+
+    def materialize(self) -> PlainUNet:
+        """The same wiring around the same parts, for :func:`equivariant_nets.materialize`."""
+        parts = self.encoders, self.downsamples, self.decoders, self.upsamples, self.head
+        return PlainUNet(*parts, self.in_channels, self.lattices)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles, and so ``monai.bundle ckpt_export``."""
+        from .plain import materialize
+
+        return materialize(self)
 
 
-class ConventionalUNet(UNet):
-    """The plain U-Net with the same wiring: the reference, and equivariant under translations only.
-
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        features: channels of the first level; they double with each halving.
-        depth: number of halvings.
-        kernel_size: voxels along each axis, odd.
-        normalization: ``instance``, ``batch`` or ``none``.
-        downsampling: ``blur``, ``average`` or ``max``.
-        dropout: probability of dropping a channel after each layer.
-
-    Shape: ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``.
-
-    Raises:
-        ValueError: an option that is not among those above.
-
-    Example:
-        >>> import torch
-        >>> from equivariant_nets import ConventionalUNet
-        >>> ConventionalUNet(features=4, depth=2)(torch.zeros(1, 1, 9, 10, 11)).shape
-        torch.Size([1, 3, 9, 10, 11])
-    """
-
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        out_channels: int = 3,
-        features: int = 30,
-        depth: int = 3,
-        kernel_size: int = 5,
-        normalization: str = "instance",
-        downsampling: str = "blur",
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            ConventionalFamily(
-                spatial_dims, in_channels, out_channels, features, kernel_size, normalization, downsampling, dropout
-            ),
-            depth,
-        )
+def _plan(family: Family, depth: int, deep_supervision: int) -> list[list[Any]]:
+    """The middle and the output representation of each block, encoders first: what can be produced and is read."""
+    plan: list[list[Any]] = []
+    rep = family.input
+    for number in range(2 * depth + 1):
+        level = min(number, 2 * depth - number)
+        decodes = number > depth
+        target = family.decoder_features(level) if decodes else family.encoder_features(level)
+        middle = family.reachable(rep + plan[level][1] if decodes else rep, target)
+        rep = family.reachable(middle, target)
+        plan.append([middle, rep])
+    for number in reversed(range(2 * depth + 1)):
+        next_block = [number + 1] if number < 2 * depth else []
+        decoder_of_skip = [2 * depth - number] if number < depth else []
+        readers = [plan[reader][0] for reader in next_block + decoder_of_skip]
+        plan[number][1] = family.read(plan[number][1], readers, by_head=number >= 2 * depth - deep_supervision)
+        plan[number][0] = family.read(plan[number][0], [plan[number][1]], by_head=False)
+    return plan

@@ -7,7 +7,13 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["equivariant_nets.unet", "equivariant_nets.steerable.convolution", "equivariant_nets.transforms"]
+    "name",
+    [
+        "equivariant_nets.networks",
+        "equivariant_nets.plain",
+        "equivariant_nets.steerable.convolution",
+        "equivariant_nets.transforms",
+    ],
 )
 def test_examples(name):
     result = doctest.testmod(importlib.import_module(name))

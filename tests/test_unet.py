@@ -5,6 +5,7 @@ import inspect
 import itertools
 import re
 
+import monai
 import numpy as np
 import pytest
 import torch
@@ -39,6 +40,10 @@ VARIANTS = {
     "depth 0": {"depth": 0},
     "depth 3": {"depth": 3},
     "lmax 1": {"lmax": 1, "features": "2x0e+1x1e"},
+    "gates by convolution": {"gates": "convolution"},
+    "residual": {"residual": True},
+    "residual, other decoder": {"residual": True, "decoder_features": "2x0e+1x2e", "normalization": "batch"},
+    "deep supervision": {"deep_supervision": 2, "depth": 3},
 }
 
 
@@ -77,6 +82,7 @@ def train(net, size, steps=3):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_exact_under_the_24_rotations(variant):
     net = steerable(**VARIANTS[variant])
+    net.train(not VARIANTS[variant].get("deep_supervision"))
     assert_equivariant(net, image(net, (7, 9, 6)), tolerance=1e-10)
 
 
@@ -211,8 +217,9 @@ def test_same_seed_same_weights(build):
 
 
 def gradients(net):
-    y = net(image(net, (8, 9, 10)))
-    (y * noise(y.shape[1], y.shape[2:], seed=1)).sum().backward()
+    outputs = net(image(net, (8, 9, 10)))
+    for y in outputs if isinstance(outputs, list) else [outputs]:
+        (y * noise(y.shape[1], y.shape[2:], seed=1)).sum().backward(retain_graph=True)
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in net.named_parameters() if p.numel()}
 
 
@@ -235,7 +242,8 @@ def test_gradients_reach_every_tensor_of_parameters(net):
         for n in ("instance", "batch")
     ]
     + [{}, {"irreps_out": "1x1e"}, {"irreps_out": "1x2e"}, {"decoder_features": "3x0e"}]
-    + [{"group": "O3", "features": O3_FEATURES, "irreps_out": O3_FEATURES}],
+    + [{"group": "O3", "features": O3_FEATURES, "irreps_out": irreps} for irreps in (O3_FEATURES, "2x0e", "1x0o")]
+    + [{"residual": True}, {"deep_supervision": 1}, {"gates": "convolution"}, {"features": "1x1e+1x2e+1x0e"}],
     ids=str,
 )
 def test_gradients_reach_every_weight(options):
@@ -302,7 +310,7 @@ def test_the_smallest_legal_size_works_and_one_less_is_refused(build, depth):
     assert net(image(net, (smallest, smallest, largest))).isfinite().all()
     refused = {(largest - 1,) * 3} | ({(smallest - 1, largest, largest)} if depth else set())
     for size in refused:
-        message = rf"{re.escape(str(size))} cannot be halved {depth} times: .*{smallest} voxels, .*{largest}, .*Pad"
+        message = rf"{re.escape(str(size))} cannot be halved {depth} times: .*{smallest}\) voxels, .*{largest}, .*Pad"
         with pytest.raises(ValueError, match=message):
             net(image(net, size))
 
@@ -373,6 +381,124 @@ def test_illegal_steerable_options_are_refused(options, message):
 def test_conventional_network_refuses_other_dimensions():
     with pytest.raises(ValueError, match="spatial_dims=1 is not supported; choose 2 or 3"):
         conventional(spatial_dims=1)
+
+
+@pytest.mark.parametrize("build", [steerable, conventional])
+def test_residual_blocks_add_what_they_are_given(build):
+    """Without a block's convolutions, the shortcut is all that is left: the input is still seen."""
+    net = build(residual=True, depth=0)
+    x = image(net, (6, 7, 8))
+    net.encoders[0].block.register_forward_hook(lambda module, args, output: torch.zeros_like(output))
+    assert equivariance_error(net, x, QUARTER) < 1e-12
+    assert torch.allclose(net(2 * x) - net(0 * x), 2 * (net(x) - net(0 * x)))
+    assert (net(x) - net(0 * x)).norm() > 0
+
+
+@pytest.mark.parametrize("build", [steerable, conventional])
+def test_deep_supervision_gives_one_output_a_level_in_training_alone(build):
+    net = build(depth=3, deep_supervision=2)
+    x = image(net, (9, 10, 12))
+    outputs = net(x)
+    assert [tuple(y.shape[2:]) for y in outputs] == [(9, 10, 12), (5, 5, 6), (3, 3, 3)]
+    assert torch.allclose(net.eval()(x), outputs[0])
+
+
+@pytest.mark.parametrize("build", [steerable, conventional])
+def test_deep_supervision_trains_with_monais_loss(build):
+    net = build(depth=3, deep_supervision=2)
+    x = image(net, (9, 10, 12))
+    loss = monai.losses.DeepSupervisionLoss(monai.losses.DiceLoss(sigmoid=True))
+    loss(net(x), (x > 0).double().expand(-1, net(x)[0].shape[1], -1, -1, -1)).backward()
+    assert all((head.weight.grad != 0).any() for head in [net.head, *net.coarse_heads])
+
+
+def test_every_coarse_output_is_equivariant():
+    net = steerable(depth=3, deep_supervision=2)
+    for level in range(3):
+        at_level = torch.nn.Module()
+        at_level.forward = lambda x, level=level: net(x)[level]
+        assert_equivariant(at_level, image(net, (9, 10, 12)), tolerance=1e-10)
+
+
+@pytest.mark.parametrize(("depth", "levels"), [(2, 2), (1, 1), (0, 1), (3, -1)])
+def test_deep_supervision_of_levels_that_are_not_there(depth, levels):
+    with pytest.raises(ValueError, match=rf"deep_supervision={levels} .* depth={depth}, give 0 to {max(depth - 1, 0)}"):
+        steerable(depth=depth, deep_supervision=levels)
+
+
+def test_a_displacement_field_turns_with_the_pair_it_registers():
+    """Two images in, a vector of voxels out: turning both turns the field, its arrows included."""
+    net = train(steerable(irreps_in="2x0e", irreps_out="1x1o", group="O3", features=O3_FEATURES), (7, 8, 6))
+    pair = image(net, (6, 7, 8), batch=1)
+    assert_equivariant(net, pair, lattice_symmetries(), tolerance=1e-10)
+    field = net(pair)
+    turned = net(torch.rot90(pair, 1, (2, 3)))  # takes axis D to H, and H to -D
+    arrows = torch.stack([-field[:, 1], field[:, 0], field[:, 2]], dim=1)
+    assert torch.allclose(turned, torch.rot90(arrows, 1, (2, 3)), atol=1e-10)
+    assert field.std() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"normalization": "batch"},
+        {"gates": "convolution", "activation": "silu"},
+        {"downsampling": "max", "residual": True},
+    ],
+    ids=str,
+)
+def test_compiled_networks_give_the_same_and_learn_the_same(options):
+    net = steerable(depth=1, **options)
+    compiled = torch.compile(copy.deepcopy(net), backend="aot_eager")
+    x = image(net, (6, 7, 8))
+    for module in (net, compiled):
+        module(x).square().sum().backward()
+    assert torch.allclose(compiled(x), net(x), atol=1e-10)
+    for p, q in zip(net.parameters(), compiled.parameters(), strict=True):
+        assert torch.allclose(p.grad, q.grad, rtol=1e-8, atol=1e-8)
+
+
+def keeps_spacing(spacing, rotation):
+    return np.array_equal(np.abs(rotation) @ np.asarray(spacing), np.asarray(spacing))
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 3), (3, 1, 1), (0.5, 2, 0.5), (1, 1.5, 4)], ids=str)
+@pytest.mark.parametrize("downsampling", ["blur", "max"])
+def test_exact_under_the_rotations_that_keep_the_spacing(spacing, downsampling):
+    net = steerable(spacing=spacing, depth=3, kernel_size=5, features="1x0e+1x1e", downsampling=downsampling)
+    kept = [rotation for rotation in lattice_rotations() if keeps_spacing(spacing, rotation)]
+    assert len(kept) == (8 if len(set(spacing)) == 2 else 4)
+    assert_equivariant(net, image(net, (12, 9, 10)), kept, tolerance=1e-10)
+    others = [rotation for rotation in lattice_rotations() if not keeps_spacing(spacing, rotation)]
+    assert min(equivariance_error(net, image(net, (10, 10, 10)), rotation) for rotation in others) > 1e-3
+
+
+def test_o3_with_spacing_is_exact_under_the_mirrors_too():
+    net = steerable(group="O3", features=O3_FEATURES, irreps_out="1x0o+1x0e", spacing=(1, 1, 3), kernel_size=5)
+    kept = [symmetry for symmetry in lattice_symmetries() if keeps_spacing((1, 1, 3), symmetry)]
+    assert len(kept) == 16
+    assert_equivariant(net, image(net, (8, 7, 6), batch=1), kept, tolerance=1e-10)
+
+
+@pytest.mark.parametrize("build", [steerable, conventional])
+def test_spacing_1_1_3_has_the_taps_and_halvings_of_the_paper(build):
+    net = build(spacing=(1, 1, 3), kernel_size=5, depth=3)
+    taps = [encoder[0].weight.shape[2:] if build is conventional else encoder[0].taps for encoder in net.encoders]
+    assert [tuple(t) for t in taps] == [(5, 5, 1), (5, 5, 3), (5, 5, 7), (5, 5, 7)]
+    assert spatial_sizes(net, (16, 16, 9))[2::3][:4] == [(16, 16, 9), (8, 8, 9), (4, 4, 9), (2, 2, 5)]
+
+
+@pytest.mark.parametrize("build", [steerable, conventional])
+@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, -1, 1), (1, 1, float("nan"))], ids=str)
+def test_a_spacing_that_is_none(build, spacing):
+    with pytest.raises(ValueError, match="is not a spacing: give 3 positive numbers"):
+        build(spacing=spacing)
+
+
+def test_unit_of_the_spacing_does_not_matter():
+    net, other = steerable(spacing=(1, 1, 3)), steerable(spacing=(0.5, 0.5, 1.5))
+    assert torch.equal(net(image(net, (8, 9, 7))), other(image(net, (8, 9, 7))))
 
 
 @pytest.mark.parametrize("build", [steerable, conventional])

@@ -18,6 +18,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from ..lattice import num_taps
 from .irreps import is_scalar
 
 __all__ = ["RADIAL_BASES", "KernelSpace", "kernel_basis", "reachable"]
@@ -35,12 +36,20 @@ SHARE_OF_MEAN = 1 / math.pi
 
 
 class KernelSpace(NamedTuple):
-    """What, beside the two irreps, determines a basis. ``kernel_size`` is in voxels and odd."""
+    """What, beside the two irreps, determines a basis. ``kernel_size`` is odd, and counts voxels of spacing 1."""
 
     kernel_size: int = 5
     lmax: int = 2
     radial_basis: str = "gaussian_rings"
     group: str = "SO3"
+    spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @property
+    def axes(self) -> list[Tensor]:
+        """Coordinates of the taps along each axis."""
+        taps = num_taps(self.kernel_size, self.spacing)
+        axes = [torch.arange(n, dtype=torch.float64) - n // 2 for n in taps]
+        return [axis * step for axis, step in zip(axes, self.spacing, strict=True)]
 
 
 def _gaussian_rings(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:
@@ -73,9 +82,8 @@ RADIAL_BASES = {"gaussian_rings": _gaussian_rings, "smooth_finite": _smooth_fini
 
 @functools.cache
 def _angular_filters(l: int, space: KernelSpace) -> list[Tensor]:
-    """The sampled filters ring(|x|) Y_lm(x), one tensor (2l+1, k, k, k) a ring that the lattice can sample."""
-    axis = torch.arange(space.kernel_size, dtype=torch.float64) - space.kernel_size // 2
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+    """The sampled filters ring(|x|) Y_lm(x), one tensor (2l+1, *taps) a ring that the lattice can sample."""
+    points = torch.stack(torch.meshgrid(*space.axes, indexing="ij"), dim=-1)
     harmonics = o3.spherical_harmonics(l, points, normalize=True, normalization="component").movedim(-1, 0)
     filters = [ring * harmonics for ring in RADIAL_BASES[space.radial_basis](points.norm(dim=-1), space.kernel_size, l)]
     threshold = SAMPLING_THRESHOLD if space.radial_basis == "gaussian_rings" else 0.0
@@ -83,19 +91,25 @@ def _angular_filters(l: int, space: KernelSpace) -> list[Tensor]:
 
 
 def _sampling_quality(filters: Tensor) -> float:
-    """Smallest over largest eigenvalue of the Gram matrix of (2l+1, k, k, k) filters; 0 where they vanish."""
+    """Smallest over largest eigenvalue of the Gram matrix of (2l+1, *taps) filters; 0 where they vanish.
+
+    On a lattice of a single layer, harmonics that are odd across it vanish whatever the ring: those are left out.
+    """
     flat = filters.flatten(1)
     eigenvalues = torch.linalg.eigvalsh(flat @ flat.T)
     largest = float(eigenvalues[-1])
-    return max(float(eigenvalues[0]), 1e-12) / largest if largest > 1e-12 else 0.0
+    if largest < 1e-12:
+        return 0.0
+    if 1 in filters.shape[1:]:
+        eigenvalues = eigenvalues[eigenvalues > 1e-9 * largest]
+    return max(float(eigenvalues[0]), 1e-12) / largest
 
 
 @functools.cache
-def _tap_correlation(kernel_size: int, share_of_mean: float) -> Tensor:
-    """E[f(x) f(y)] between the taps of a kernel, (k^3, k^3), for the inputs that kernels are normalised for."""
-    axis = torch.arange(kernel_size, dtype=torch.float64)
-    line = torch.exp(-((axis - axis[:, None]) ** 2) / (2 * CORRELATION_LENGTH**2))
-    return share_of_mean + (1 - share_of_mean) * torch.kron(torch.kron(line, line), line)
+def _tap_correlation(space: KernelSpace, share_of_mean: float) -> Tensor:
+    """E[f(x) f(y)] between the n taps of a kernel, (n, n), for the inputs that kernels are normalised for."""
+    lines = [torch.exp(-((axis - axis[:, None]) ** 2) / (2 * CORRELATION_LENGTH**2)) for axis in space.axes]
+    return share_of_mean + (1 - share_of_mean) * functools.reduce(torch.kron, lines)
 
 
 def _coupling_orders(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> list[int]:
@@ -116,17 +130,17 @@ def kernel_basis(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) ->
     """A linearly independent basis of the steerable kernels between two irreps.
 
     Returns:
-        float64, ``(paths, 2 l_out + 1, 2 l_in + 1, k, k, k)``. Each function turns a smooth input of unit second
+        float64, ``(paths, 2 l_out + 1, 2 l_in + 1, *taps)``. Each function turns a smooth input of unit second
         moment into an output whose components have unit second moment. No path: a first axis of length 0.
     """
     with torch.inference_mode(False), torch.device("cpu"):  # whatever the mode in which the first network is built
         functions = _basis_functions(irrep_in, irrep_out, space)
-        none = torch.zeros(0, irrep_out.dim, irrep_in.dim, *[space.kernel_size] * 3, dtype=torch.float64)
+        none = torch.zeros(0, irrep_out.dim, irrep_in.dim, *map(len, space.axes), dtype=torch.float64)
         return torch.stack(functions) if functions else none
 
 
 def _basis_functions(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> list[Tensor]:
-    correlation = _tap_correlation(space.kernel_size, SHARE_OF_MEAN if is_scalar(irrep_in) else 0.0)
+    correlation = _tap_correlation(space, SHARE_OF_MEAN if is_scalar(irrep_in) else 0.0)
     accepted: list[Tensor] = []
     directions: list[Tensor] = []  # orthonormal, spanning the accepted functions
     for l in _coupling_orders(irrep_in, irrep_out, space):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from e3nn import o3
 from torch import Tensor, nn
 
+from ..lattice import num_taps
+from ..plain import plain_convolution
 from .basis import RADIAL_BASES, KernelSpace, kernel_basis
 from .irreps import is_scalar, parse_irreps
 
@@ -29,11 +31,14 @@ class Convolution(nn.Module):
         irreps_in: channels of the input, in order; each irrep's 2l+1 components lie side by side. The components of
             an l = 1 feature point along the spatial axes D, H and W, in this order.
         irreps_out: channels of the output.
-        kernel_size: voxels along each axis, odd.
+        kernel_size: voxels of spacing 1 along each axis, odd.
         lmax: highest order of the spherical harmonics.
         radial_basis: ``gaussian_rings``, or the paper's ``smooth_finite``.
         group: ``SO3``, or ``O3`` for kernels that commute with reflections too.
+        spacing: of the voxels along D, H and W, in the unit in which kernel_size counts. Along a coarser axis, the
+            kernel has fewer taps.
         bias: a learned constant on every 0e channel.
+        allow_zero: leave output irreps that no kernel reaches at zero, rather than raise.
 
     Shape: ``(B, irreps_in.dim, D, H, W)`` to ``(B, irreps_out.dim, D, H, W)``, zeros outside the volume.
 
@@ -57,7 +62,9 @@ class Convolution(nn.Module):
         lmax: int = 2,
         radial_basis: str = "gaussian_rings",
         group: str = "SO3",
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
         bias: bool = False,
+        allow_zero: bool = False,
     ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
@@ -66,11 +73,12 @@ class Convolution(nn.Module):
             raise ValueError(f"radial_basis={radial_basis!r} is not known; choose from {list(RADIAL_BASES)}.")
         self.irreps_in = parse_irreps(irreps_in, group, "irreps_in")
         self.irreps_out = parse_irreps(irreps_out, group, "irreps_out")
-        self.space = KernelSpace(kernel_size, lmax, radial_basis, group)
+        self.space = KernelSpace(kernel_size, lmax, radial_basis, group, tuple(spacing))
+        self.taps = num_taps(kernel_size, spacing)
 
         self._paths = {pair: len(kernel_basis(*pair, self.space)) for pair in self._pairs()}
         for _, out in self.irreps_out:
-            if not any(self._paths[source, out] for _, source in self.irreps_in):
+            if not allow_zero and not any(self._paths[source, out] for _, source in self.irreps_in):
                 raise ValueError(
                     f"No kernel leads from {self.irreps_in} to {out} under {group} with lmax={lmax} and "
                     f"kernel_size={kernel_size}. Remove {out} from {self.irreps_out}, raise lmax, "
@@ -99,19 +107,18 @@ class Convolution(nn.Module):
         return self
 
     def kernel(self) -> Tensor:
-        """The dense kernel, ``(irreps_out.dim, irreps_in.dim, k, k, k)``, differentiable in the weights."""
-        k = self.space.kernel_size
+        """The dense kernel, ``(irreps_out.dim, irreps_in.dim, *taps)``, differentiable in the weights."""
         offset = 0
         rows = []
         for mul_out, out in self.irreps_out:
-            fan_in = sum(mul * self._paths[ir, out] for mul, ir in self.irreps_in)
+            fan_in = max(sum(mul * self._paths[ir, out] for mul, ir in self.irreps_in), 1)
             row = []
             for mul_in, source in self.irreps_in:
                 paths = self._paths[source, out]
                 count = mul_out * mul_in * paths
                 weight = self.weight[offset : offset + count].view(mul_out * mul_in, paths) / math.sqrt(fan_in)
-                block = (weight @ self._bases[source, out]).view(mul_out, mul_in, out.dim, source.dim, k**3)
-                row.append(block.transpose(1, 2).reshape(mul_out * out.dim, mul_in * source.dim, k, k, k))
+                block = (weight @ self._bases[source, out]).view(mul_out, mul_in, out.dim, source.dim, -1)
+                row.append(block.transpose(1, 2).reshape(mul_out * out.dim, mul_in * source.dim, *self.taps))
                 offset += count
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows, dim=0)
@@ -140,7 +147,12 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             kernel = self._kernel_for_call()
-        return F.conv3d(x, kernel, self._dense_bias(), padding=self.space.kernel_size // 2)
+        return F.conv3d(x, kernel, self._dense_bias(), padding=[taps // 2 for taps in self.taps])
+
+    def materialize(self) -> nn.Conv3d:
+        """The plain convolution with the same kernel."""
+        kernel, bias = self.kernel().detach(), self._dense_bias()
+        return plain_convolution(kernel, None if bias is None else bias.detach())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_cached": None}  # type: ignore[misc]

@@ -36,5 +36,9 @@ class Dropout(nn.Module):
         keep = x.new_empty(x.shape[0], self.num_irreps).bernoulli_(1 - self.p) / (1 - self.p)
         return x * keep[:, self.irrep_of_channel].view(*x.shape[:2], *[1] * (x.dim() - 2))
 
+    def materialize(self) -> nn.Identity:
+        """What dropout is in evaluation."""
+        return nn.Identity()
+
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from e3nn import o3
-from torch import nn
+from collections.abc import Sequence
+from typing import Any
 
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+
+from ..lattice import Lattice
 from ..resampling import Downsample
 from .basis import KernelSpace, reachable
 from .convolution import Convolution
@@ -17,6 +22,26 @@ from .pooling import NormMaxPool
 __all__ = ["SteerableFamily"]
 
 NORMALIZATIONS = {"instance": InstanceNorm, "batch": BatchNorm, "none": None}
+
+
+class Block(nn.Sequential):
+    """Layers in order, where a normalization and the gate after it are one operation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        affine: tuple[Tensor, ...] = ()
+        for module in self:
+            if isinstance(module, InstanceNorm | BatchNorm):
+                with torch.autocast(x.device.type, enabled=False):
+                    affine = module.affine(x)
+            elif isinstance(module, Gate):
+                x, affine = module(x, *affine), ()
+            else:
+                x = module(x)
+        return x
+
+    def materialize(self) -> nn.Sequential:
+        """The same layers one by one, for :func:`equivariant_nets.materialize`."""
+        return nn.Sequential(*self)
 
 
 class SteerableFamily:
@@ -38,6 +63,7 @@ class SteerableFamily:
         downsampling: str,
         dropout: float,
         activation: str,
+        gates: str,
     ) -> None:
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization={normalization!r} is not known; choose from {list(NORMALIZATIONS)}.")
@@ -50,6 +76,7 @@ class SteerableFamily:
         self.downsampling = downsampling
         self.dropout = dropout
         self.activation = activation
+        self.gates = gates
 
     def encoder_features(self, level: int) -> o3.Irreps:
         return o3.Irreps([(mul * 2**level, ir) for mul, ir in self._encoder])
@@ -57,12 +84,8 @@ class SteerableFamily:
     def decoder_features(self, level: int) -> o3.Irreps:
         return o3.Irreps([(mul * 2**level, ir) for mul, ir in self._decoder])
 
-    def block_features(self, rep_in: o3.Irreps, target: o3.Irreps) -> tuple[o3.Irreps, o3.Irreps]:
-        """Those of target that one and two layers can reach: under O(3) 0o, for one, needs three from an image."""
-        middle = self._reachable(rep_in, target)
-        return middle, self._reachable(middle, target)
-
-    def _reachable(self, rep_in: o3.Irreps, target: o3.Irreps) -> o3.Irreps:
+    def reachable(self, rep_in: o3.Irreps, target: o3.Irreps) -> o3.Irreps:
+        """Those of target that one layer reaches: under O(3) 0o, for one, needs three from an image."""
         found = reachable(rep_in, target, self.space)
         if found.dim == 0:
             raise ValueError(
@@ -76,25 +99,28 @@ class SteerableFamily:
             )
         return found
 
-    def head_input(self, rep: o3.Irreps) -> o3.Irreps:
-        """Those irreps that the pointwise head can use: a kernel of one voxel maps an irrep to itself alone."""
+    def read(self, rep: o3.Irreps, readers: Sequence[o3.Irreps], by_head: bool) -> o3.Irreps:
+        """Those irreps that a kernel leads from; the pointwise head maps an irrep to itself alone."""
         available = {ir for _, ir in rep}
-        for _, ir in self.output:
+        for _, ir in self.output if by_head else ():
             if ir not in available:
                 raise ValueError(
                     f"irreps_out={self.output} asks for {ir}, and the last features, {rep}, hold none. "
                     f"Add {ir} to features, or to decoder_features where they are given."
                 )
-        wanted = {ir for _, ir in self.output}
+        wanted = {ir for _, ir in self.output} if by_head else set()
+        for reader in readers:
+            gates = o3.Irreps([(num_gates(reader), (0, 1))])
+            wanted |= {ir for ir in available if reachable(o3.Irreps([(1, ir)]), reader + gates, self.space).dim}
         return o3.Irreps([(mul, ir) for mul, ir in rep if ir in wanted])
 
-    def block(self, rep_in: o3.Irreps, middle: o3.Irreps, rep_out: o3.Irreps) -> nn.Module:
-        return nn.Sequential(*self._layer(rep_in, middle), *self._layer(middle, rep_out))
+    def block(self, rep_in: o3.Irreps, middle: o3.Irreps, rep_out: o3.Irreps, lattice: Lattice) -> nn.Module:
+        return Block(*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice))
 
-    def _layer(self, rep_in: o3.Irreps, rep_out: o3.Irreps) -> list[nn.Module]:
-        gate = Gate(rep_out, self.activation)
+    def _layer(self, rep_in: o3.Irreps, rep_out: o3.Irreps, lattice: Lattice) -> list[nn.Module]:
+        gate = Gate(rep_out, self.activation, self.gates)
         norm = NORMALIZATIONS[self.normalization]
-        layer: list[nn.Module] = [self._convolution(rep_in, gate.irreps_in, bias=norm is None)]
+        layer: list[nn.Module] = [self._convolution(rep_in, gate.irreps_in, spacing=lattice.spacing, bias=norm is None)]
         if norm is not None:
             layer.append(norm(gate.irreps_in))
         layer.append(gate)
@@ -102,14 +128,18 @@ class SteerableFamily:
             layer.append(Dropout(rep_out, self.dropout))
         return layer
 
-    def _convolution(
-        self, rep_in: o3.Irreps, rep_out: o3.Irreps, bias: bool, kernel_size: int | None = None
-    ) -> nn.Module:
-        space = self.space if kernel_size is None else self.space._replace(kernel_size=kernel_size)
-        return Convolution(rep_in, rep_out, **space._asdict(), bias=bias)
+    def _convolution(self, rep_in: o3.Irreps, rep_out: o3.Irreps, **options: Any) -> Convolution:
+        return Convolution(rep_in, rep_out, **{**self.space._asdict(), **options})
 
-    def downsample(self, rep: o3.Irreps) -> nn.Module:
-        return NormMaxPool(rep) if self.downsampling == "max" else Downsample(self.downsampling)
+    def shortcut(self, rep_in: o3.Irreps, rep_out: o3.Irreps) -> nn.Module:
+        if rep_in == rep_out:
+            return nn.Identity()
+        return self._convolution(rep_in, rep_out, kernel_size=1, allow_zero=True)
+
+    def downsample(self, rep: o3.Irreps, lattice: Lattice) -> nn.Module:
+        if self.downsampling == "max":
+            return NormMaxPool(rep, lattice.halved)
+        return Downsample(self.downsampling, lattice.halved)
 
     def head(self, rep: o3.Irreps) -> nn.Module:
-        return self._convolution(rep, self.output, bias=True, kernel_size=1)
+        return self._convolution(rep, self.output, kernel_size=1, bias=True)

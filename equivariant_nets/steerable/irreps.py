@@ -6,7 +6,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-__all__ = ["GROUPS", "irrep_of_channel", "is_scalar", "num_gates", "parse_irreps"]
+__all__ = ["GROUPS", "irrep_of_channel", "is_scalar", "num_gates", "parse_irreps", "summands"]
 
 GROUPS = ("SO3", "O3")
 
@@ -43,3 +43,8 @@ def irrep_of_channel(irreps: o3.Irreps) -> Tensor:
 def num_gates(irreps: o3.Irreps) -> int:
     """The number of 0e channels that gate the irreps other than 0e, one for each."""
     return sum(mul for mul, ir in irreps if not is_scalar(ir))
+
+
+def summands(irreps: o3.Irreps) -> list[tuple[int, int]]:
+    """Multiplicity and number of components of each summand; 0 components stand for 0e."""
+    return [(mul, 0 if is_scalar(ir) else ir.dim) for mul, ir in irreps]

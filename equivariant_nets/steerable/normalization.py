@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from ..plain import PlainAffine, PlainInstanceNorm, moments
 from .irreps import irrep_of_channel, is_scalar
 
 __all__ = ["BatchNorm", "InstanceNorm"]
@@ -36,20 +39,35 @@ class _Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(irreps.num_irreps))
         self.bias = nn.Parameter(torch.zeros(sum(mul for mul, ir in irreps if is_scalar(ir))))
 
-    def _moments(self, x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Mean (0 but for 0e) by channel and mean square about it by irrep, over the given axes of (B, C, *spatial)."""
-        variance, mean = torch.var_mean(x, dims, correction=0)
-        square = torch.where(self.scalar, variance, variance + mean**2)
-        return torch.where(self.scalar, mean, 0.0), square @ self.average.to(x.dtype)
+    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The normalization of x as a map of its channels: scale and shift, ``(B or 1, irreps.dim)``."""
+        raise NotImplementedError
 
-    def _scale_and_shift(self, x: Tensor, mean: Tensor, square: Tensor) -> Tensor:
-        """x normalised by moments of shape (B, C) or (C), (B, irreps) or (irreps)."""
-        scale = (self.weight * torch.rsqrt(square + self.eps))[..., self.irrep_of_channel]
-        bias = torch.zeros_like(mean).masked_scatter(
-            self.scalar.expand_as(mean), self.bias.expand(*mean.shape[:-1], -1)
-        )
-        shape = (*scale.shape, *[1] * (x.dim() - 2))
-        return torch.addcmul((bias - mean * scale).view(shape), x, scale.view(shape))
+    def _affine(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift for the moments (B or 1, C) and (B or 1, irreps)."""
+        scale = (self.weight * torch.rsqrt(square + self.eps))[:, self.irrep_of_channel]
+        bias = torch.zeros_like(mean).masked_scatter(self.scalar.expand_as(mean), self.bias.expand(len(mean), -1))
+        return scale, bias - mean * scale
+
+    def _affine_of_channels(self) -> tuple[Tensor, Tensor]:
+        """The learned weight and bias of each channel, ``(C,)``, without gradient."""
+        bias = torch.zeros_like(self.scalar, dtype=self.bias.dtype).masked_scatter(self.scalar, self.bias.detach())
+        return self.weight.detach()[self.irrep_of_channel], bias
+
+    def _moments(self, x: Tensor, over_batch: bool) -> tuple[Tensor, Tensor]:
+        """Mean by channel (0 but for 0e) and mean square about it by irrep, over the voxels."""
+        axes = [0, *range(2, x.dim())] if over_batch else list(range(2, x.dim()))
+        if torch.compiler.is_exporting():  # an autograd function would fix the sizes
+            mean, square = moments(x, self.scalar, axes)
+        else:
+            mean, square = _Moments.apply(x, self.scalar, axes, self.weight.dtype)
+        mean, square = mean.view(-1, x.shape[1]), square.view(-1, x.shape[1])
+        return mean, square @ self.average.to(square.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            scale, shift = (values.reshape(*values.shape, *[1] * (x.dim() - 2)) for values in self.affine(x))
+            return torch.addcmul(shift, x.to(scale.dtype), scale)
 
     def extra_repr(self) -> str:
         return str(self.irreps)
@@ -65,10 +83,14 @@ class InstanceNorm(_Norm):
     Shape: ``(B, irreps.dim, D, H, W)`` to the same.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.weight.dtype)
-            return self._scale_and_shift(x, *self._moments(x, tuple(range(2, x.dim()))))
+    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._affine(*self._moments(x, over_batch=False))
+
+    def materialize(self) -> PlainInstanceNorm:
+        """The same as plain tensor operations."""
+        weight, bias = self._affine_of_channels()
+        over_components = self.average[:, self.irrep_of_channel]
+        return PlainInstanceNorm(weight, bias, self.scalar, over_components.to(weight.dtype), self.eps)
 
 
 class BatchNorm(_Norm):
@@ -91,13 +113,37 @@ class BatchNorm(_Norm):
         self.register_buffer("running_mean", torch.zeros(irreps.dim))
         self.register_buffer("running_square", torch.ones(irreps.num_irreps))
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.weight.dtype)
-            if not self.training:
-                return self._scale_and_shift(x, self.running_mean, self.running_square)
-            mean, square = self._moments(x, (0, *range(2, x.dim())))
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_square.lerp_(square, self.momentum)
-            return self._scale_and_shift(x, mean, square)
+    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.training:
+            return self._affine(self.running_mean[None], self.running_square[None])
+        mean, square = self._moments(x, over_batch=True)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean[0], self.momentum)
+            self.running_square.lerp_(square[0], self.momentum)
+        return self._affine(mean, square)
+
+    def materialize(self) -> PlainAffine:
+        """The map that this normalization is in evaluation."""
+        scale, shift = self._affine(self.running_mean[None], self.running_square[None])
+        return PlainAffine(scale[0].detach(), shift[0].detach())
+
+
+class _Moments(torch.autograd.Function):
+    """Mean (0 but for 0e) and mean square about it, over the axes of ``(B, C, *spatial)``; keeps x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scalar: Tensor, axes: list[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        mean, square = moments(x.to(dtype), scalar, axes)
+        ctx.save_for_backward(x, scalar, mean)
+        return mean, square
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_mean: Tensor, grad_square: Tensor) -> tuple[Tensor, None, None, None]:
+        x, scalar, mean = ctx.saved_tensors
+        count = x.numel() // mean.numel()
+        slope = 2 * grad_square / count
+        offset = torch.where(scalar, grad_mean / count - slope * mean, 0.0)
+        shape = (-1, x.shape[1], *[1] * (x.dim() - 2))
+        grad = torch.addcmul(offset.view(shape), x.to(slope.dtype), slope.view(shape))
+        return grad.to(x.dtype), None, None, None

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from e3nn import o3
 from torch import Tensor, nn
 
+from ..plain import PlainMaxPool
 from ..resampling import max_pool_windows
-from .irreps import is_scalar
+from .irreps import is_scalar, summands
 
 __all__ = ["NormMaxPool"]
 
 
 class NormMaxPool(nn.Module):
-    """Halve every axis: the maximum of 0e, and the vector of largest norm of every other irrep.
+    """Halve axes: the maximum of 0e, and the vector of largest norm of every other irrep.
 
     Args:
         irreps: channels of the features.
+        halved: for each spatial axis, whether it is halved.
 
     Shape: ``(B, irreps.dim, D, H, W)`` to ``(B, irreps.dim, ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
 
@@ -27,12 +31,15 @@ class NormMaxPool(nn.Module):
     Source: MELBA 2024:010, section 3.
     """
 
-    def __init__(self, irreps: o3.Irreps) -> None:
+    def __init__(self, irreps: o3.Irreps, halved: Sequence[bool] = (True, True, True)) -> None:
         super().__init__()
         self.irreps = irreps
+        self.halved = tuple(halved)
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = max_pool_windows(x.shape[2:])
+        if torch.compiler.is_exporting():
+            return self.materialize()(x)
+        windows = max_pool_windows(x.shape[2:], self.halved)
         outputs = []
         for (mul, ir), channels in zip(self.irreps, self.irreps.slices(), strict=True):
             block = x[:, channels]
@@ -45,6 +52,10 @@ class NormMaxPool(nn.Module):
             index = voxel.flatten(2).unsqueeze(2).expand(-1, -1, ir.dim, -1)
             outputs.append(vectors.flatten(3).gather(3, index).unflatten(3, voxel.shape[2:]).flatten(1, 2))
         return torch.cat(outputs, dim=1)
+
+    def materialize(self) -> nn.Module:
+        """The same without a window that depends on the size."""
+        return PlainMaxPool(summands(self.irreps), self.halved)
 
     def extra_repr(self) -> str:
         return str(self.irreps)

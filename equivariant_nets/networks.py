@@ -1,0 +1,144 @@
+"""Constructors of the U-Net for each family of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .conventional import ConventionalFamily
+from .steerable import SteerableFamily
+from .steerable.basis import KernelSpace
+from .unet import UNet
+
+__all__ = ["ConventionalUNet", "SteerableUNet"]
+
+
+class SteerableUNet(UNet):
+    """The SO(3)- or O(3)-steerable U-Net: exactly equivariant under the symmetries of the voxel lattice at every size
+    (with ``max``, but for ties: see :class:`equivariant_nets.steerable.NormMaxPool`), approximately under all others.
+
+    Args:
+        irreps_in: what the input channels carry: ``4x0e`` for four image contrasts, ``1x1o`` for a vector field.
+        irreps_out: what the output channels carry; ``3x0e`` for the logits of three classes.
+        features: irreps of the first level; multiplicities double with each halving.
+        depth: number of halvings.
+        kernel_size: voxels along the finest axis, odd.
+        group: ``SO3``; ``O3`` for equivariance under reflections too (the features then need odd irreps as well).
+        lmax: highest order of the spherical harmonics in the kernels.
+        radial_basis: ``gaussian_rings``, or the paper's ``smooth_finite``.
+        normalization: ``instance``, ``batch`` or ``none``.
+        downsampling: ``blur`` (anti-aliased), ``average`` or ``max`` (of the norm, for irreps other than 0e).
+        dropout: probability of dropping an irrep after each layer.
+        decoder_features: irreps of the first level of the decoder, where they differ; ``30x0e`` for scalars only.
+        activation: the non-linearity on 0e: ``relu``, ``silu`` or ``gelu``. Other irreps are gated.
+        gates: ``scalars`` makes the gates a pointwise map of a layer's 0e features, at next to no cost; ``convolution``
+            convolves for them, as in the paper.
+        spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of
+            ``kernel_size`` voxels of the finest axis, so fewer taps along coarser ones, and an axis is halved only when
+            its spacing is due.
+        residual: give every block a shortcut.
+        deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
+            output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+
+    Shape: ``(B, irreps_in.dim, D, H, W)`` to ``(B, irreps_out.dim, D, H, W)``.
+
+    Raises:
+        ValueError: irreps that cannot be read or reached, or an option that is not among those above.
+
+    Source: Diaz et al., Leveraging SO(3)-steerable convolutions for pose-robust semantic segmentation in 3D medical
+    data, MELBA 2024:010.
+
+    Example:
+        >>> import torch
+        >>> from equivariant_nets import SteerableUNet
+        >>> SteerableUNet(irreps_out="3x0e", features="2x0e+1x1e", depth=2)(torch.zeros(1, 1, 9, 10, 11)).shape
+        torch.Size([1, 3, 9, 10, 11])
+    """
+
+    def __init__(
+        self,
+        irreps_in: str = "1x0e",
+        irreps_out: str = "3x0e",
+        features: str = "8x0e+4x1e+2x2e",
+        depth: int = 3,
+        kernel_size: int = 5,
+        group: str = "SO3",
+        lmax: int = 2,
+        radial_basis: str = "gaussian_rings",
+        normalization: str = "instance",
+        downsampling: str = "blur",
+        dropout: float = 0.0,
+        decoder_features: str | None = None,
+        activation: str = "relu",
+        gates: str = "scalars",
+        spacing: Sequence[float] | None = None,
+        residual: bool = False,
+        deep_supervision: int = 0,
+    ) -> None:
+        family = SteerableFamily(
+            irreps_in,
+            irreps_out,
+            features,
+            decoder_features,
+            KernelSpace(kernel_size, lmax, radial_basis, group),
+            normalization,
+            downsampling,
+            dropout,
+            activation,
+            gates,
+        )
+        super().__init__(family, depth, spacing, residual, deep_supervision)
+        self.irreps_in = family.input
+        self.irreps_out = family.output
+
+
+class ConventionalUNet(UNet):
+    """The plain U-Net with the same wiring: the reference, and equivariant under translations only.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        features: channels of the first level; they double with each halving.
+        depth: number of halvings.
+        kernel_size: voxels along the finest axis, odd.
+        normalization: ``instance``, ``batch`` or ``none``.
+        downsampling: ``blur``, ``average`` or ``max``.
+        dropout: probability of dropping a channel after each layer.
+        spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of
+            ``kernel_size`` voxels of the finest axis, so fewer taps along coarser ones, and an axis is halved only when
+            its spacing is due.
+        residual: give every block a shortcut.
+        deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
+            output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+
+    Shape: ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``.
+
+    Raises:
+        ValueError: an option that is not among those above.
+
+    Example:
+        >>> import torch
+        >>> from equivariant_nets import ConventionalUNet
+        >>> ConventionalUNet(features=4, depth=2)(torch.zeros(1, 1, 9, 10, 11)).shape
+        torch.Size([1, 3, 9, 10, 11])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 3,
+        features: int = 30,
+        depth: int = 3,
+        kernel_size: int = 5,
+        normalization: str = "instance",
+        downsampling: str = "blur",
+        dropout: float = 0.0,
+        spacing: Sequence[float] | None = None,
+        residual: bool = False,
+        deep_supervision: int = 0,
+    ) -> None:
+        family = ConventionalFamily(
+            spatial_dims, in_channels, out_channels, features, kernel_size, normalization, downsampling, dropout
+        )
+        super().__init__(family, depth, spacing, residual, deep_supervision)

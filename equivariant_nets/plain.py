@@ -5,7 +5,8 @@
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +24,15 @@ __all__ = [
     "plain_convolution",
 ]
 
+CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {4: nn.Conv2d, 5: nn.Conv3d}
 ACTIVATIONS = ("relu", "silu", "gelu")
-CONVOLUTIONS = {4: nn.Conv2d, 5: nn.Conv3d}
+
+
+@runtime_checkable
+class Materializable(Protocol):
+    """A module that has a plain counterpart; its children are replaced after it."""
+
+    def materialize(self) -> nn.Module: ...
 
 
 def materialize(net: nn.Module) -> nn.Module:
@@ -50,7 +58,7 @@ def materialize(net: nn.Module) -> nn.Module:
 
 def _plain(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
     if module not in done:
-        if hasattr(module, "materialize"):
+        if isinstance(module, Materializable):
             result = module.materialize()
         elif next(module.children(), None) is not None:
             result = copy.copy(module)
@@ -71,8 +79,8 @@ def plain_convolution(kernel: Tensor, bias: Tensor | None) -> nn.Module:
         convolution = CONVOLUTIONS[kernel.dim()](
             channels_in, channels_out, taps, padding=padding, bias=bias is not None
         )
-    convolution.weight = nn.Parameter(kernel.contiguous())
-    convolution.bias = None if bias is None else nn.Parameter(bias)
+    convolution.register_parameter("weight", nn.Parameter(kernel.contiguous()))
+    convolution.register_parameter("bias", None if bias is None else nn.Parameter(bias))
     return convolution
 
 

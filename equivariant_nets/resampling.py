@@ -28,7 +28,7 @@ def window_matrix(size: int, window: list[float], device: torch.device, dtype: t
     fine = 2 * torch.arange(size, device=device)  # in half voxels, so that all distances are integers
     coarse = 4 * torch.arange((size + 1) // 2, device=device) + (1 - size % 2)
     half_voxels = (fine - coarse[:, None]).abs().clamp(max=len(window))
-    return torch.tensor(window + [0.0], device=device, dtype=dtype)[half_voxels]
+    return torch.tensor(window + [0.0], device=device, dtype=dtype)[half_voxels]  # noqa: RUF005  TorchScript
 
 
 @functools.lru_cache(maxsize=512)
@@ -37,7 +37,8 @@ def _cached_window_matrix(size: int, window: tuple[float, ...], device: torch.de
 
 
 def _weights(size: int, window: list[float], x: Tensor) -> Tensor:
-    if not torch.jit.is_scripting():  # TorchScript has no caches, and sizes can be symbols in other compilers
+    # TorchScript has no caches, and sizes can be symbols in other compilers.
+    if not torch.jit.is_scripting():  # noqa: SIM102
         if not torch.compiler.is_compiling():
             return _cached_window_matrix(size, tuple(window), x.device, x.dtype)
     return window_matrix(size, window, x.device, x.dtype)

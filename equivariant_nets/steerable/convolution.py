@@ -149,7 +149,7 @@ class Convolution(nn.Module):
             kernel = self._kernel_for_call()
         return F.conv3d(x, kernel, self._dense_bias(), padding=[taps // 2 for taps in self.taps])
 
-    def materialize(self) -> nn.Conv3d:
+    def materialize(self) -> nn.Module:
         """The plain convolution with the same kernel."""
         kernel, bias = self.kernel().detach(), self._dense_bias()
         return plain_convolution(kernel, None if bias is None else bias.detach())

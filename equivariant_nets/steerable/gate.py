@@ -167,7 +167,7 @@ def _scalars_and_gates(
         ],
         dim=1,
     )
-    if weight is None:
+    if weight is None or bias is None:
         gates = z[:, gate.num_scalars :]
     else:
         gates = (weight @ z.flatten(2)).add_(bias[:, None]).unflatten(2, z.shape[2:])

@@ -5,8 +5,8 @@ import torch
 from e3nn import o3
 
 from equivariant_nets import assert_equivariant
-from equivariant_nets.rotations import lattice_symmetries
 from equivariant_nets.plain import ACTIVATIONS, activate
+from equivariant_nets.rotations import lattice_symmetries
 from equivariant_nets.steerable import Gate, InstanceNorm
 from equivariant_nets.steerable.gate import GATES
 from equivariant_nets.steerable.irreps import irrep_of_channel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,20 +75,28 @@ class Convolution(nn.Module):
         self.space = KernelSpace(kernel_size, lmax, radial_basis, group, tuple(spacing))
         self.taps = num_taps(kernel_size, spacing)
 
-        self._paths = {pair: len(kernel_basis(*pair, self.space)) for pair in self._pairs()}
+        paths = {pair: len(kernel_basis(*pair, self.space)) for pair in self._pairs()}
         for _, out in self.irreps_out:
-            if not allow_zero and not any(self._paths[source, out] for _, source in self.irreps_in):
+            if not allow_zero and not any(paths[source, out] for _, source in self.irreps_in):
                 raise ValueError(
                     f"No kernel leads from {self.irreps_in} to {out} under {group} with lmax={lmax} and "
                     f"kernel_size={kernel_size}. Remove {out} from {self.irreps_out}, raise lmax, "
                     f"or add an irrep to {self.irreps_in} from which {out} can be reached."
                 )
+        # What the kernel is assembled from, as plain numbers, for compilers cannot look into irreps: for each summand of
+        # the output its multiplicity, its dimension, its weights' factor, and the paths from each summand of the input.
+        self._rows = [
+            (mul, ir.dim, max(sum(m * paths[i, ir] for m, i in self.irreps_in), 1) ** -0.5, is_scalar(ir))
+            for mul, ir in self.irreps_out
+        ]
+        self._columns = [(mul, ir.dim) for mul, ir in self.irreps_in]
+        self._paths = [[paths[i, o] for _, i in self.irreps_in] for _, o in self.irreps_out]
         blocks = itertools.product(self.irreps_out, self.irreps_in)
-        num_weights = sum(mo * mi * self._paths[i, o] for (mo, o), (mi, i) in blocks)
+        num_weights = sum(mo * mi * paths[i, o] for (mo, o), (mi, i) in blocks)
         self.weight = nn.Parameter(torch.randn(num_weights))
         num_scalars = sum(mul for mul, ir in self.irreps_out if is_scalar(ir))
         self.bias = nn.Parameter(torch.zeros(num_scalars)) if bias and num_scalars else None
-        self._bases: dict[tuple[o3.Irrep, o3.Irrep], Tensor] = {}
+        self._bases: list[list[Tensor]] = []
         self._place_bases()
         self._cached: tuple[Tensor, Tensor] | None = None
 
@@ -99,7 +106,7 @@ class Convolution(nn.Module):
     def _place_bases(self) -> None:
         # Not buffers: they follow the weight's device and type from the float64 original, which no cast rounds twice.
         place = _basis_on(self.weight.device, self.weight.dtype)
-        self._bases = {pair: place(*pair, self.space) for pair in self._pairs()}
+        self._bases = [[place(i, o, self.space) for _, i in self.irreps_in] for _, o in self.irreps_out]
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Convolution:
         super()._apply(fn, recurse)
@@ -110,15 +117,13 @@ class Convolution(nn.Module):
         """The dense kernel, ``(irreps_out.dim, irreps_in.dim, *taps)``, differentiable in the weights."""
         offset = 0
         rows = []
-        for mul_out, out in self.irreps_out:
-            fan_in = max(sum(mul * self._paths[ir, out] for mul, ir in self.irreps_in), 1)
+        for (mul_out, dim_out, factor, _), row_paths, bases in zip(self._rows, self._paths, self._bases, strict=True):
             row = []
-            for mul_in, source in self.irreps_in:
-                paths = self._paths[source, out]
+            for (mul_in, dim_in), paths, basis in zip(self._columns, row_paths, bases, strict=True):
                 count = mul_out * mul_in * paths
-                weight = self.weight[offset : offset + count].view(mul_out * mul_in, paths) / math.sqrt(fan_in)
-                block = (weight @ self._bases[source, out]).view(mul_out, mul_in, out.dim, source.dim, -1)
-                row.append(block.transpose(1, 2).reshape(mul_out * out.dim, mul_in * source.dim, *self.taps))
+                weight = self.weight[offset : offset + count].view(mul_out * mul_in, paths) * factor
+                block = (weight @ basis).view(mul_out, mul_in, dim_out, dim_in, -1)
+                row.append(block.transpose(1, 2).reshape(mul_out * dim_out, mul_in * dim_in, *self.taps))
                 offset += count
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows, dim=0)
@@ -138,9 +143,8 @@ class Convolution(nn.Module):
         if self.bias is None:
             return None
         parts, used = [], 0
-        for mul, ir in self.irreps_out:
-            scalar = is_scalar(ir)
-            parts.append(self.bias[used : used + mul] if scalar else self.bias.new_zeros(mul * ir.dim))
+        for mul, dim, _, scalar in self._rows:
+            parts.append(self.bias[used : used + mul] if scalar else self.bias.new_zeros(mul * dim))
             used += mul if scalar else 0
         return torch.cat(parts)
 

@@ -67,6 +67,7 @@ class Gate(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num)) if mixes else None
         slices = list(zip(irreps, irreps.slices(), strict=True))
         self.num_scalars = scalars
+        self.dim = irreps.dim
         self.scalar_slices = [s for (_, ir), s in slices if is_scalar(ir)]
         gate_slice = slice(irreps.dim, self.irreps_in.dim)
         self.scalar_channels = self.scalar_slices + ([gate_slice] if num and own_channels else [])
@@ -100,7 +101,7 @@ class _AffineGate(torch.autograd.Function):
         ctx.save_for_backward(x, scale, shift, weight, bias)
         ctx.gate = gate
         x_wide = x.to(scale.dtype)
-        output = torch.empty_like(x_wide[:, : gate.irreps.dim])
+        output = torch.empty_like(x_wide[:, : gate.dim])
         z, sigmoids = _scalars_and_gates(x_wide, scale, shift, weight, bias, gate)
         for channels, own in zip(gate.scalar_slices, _consecutive(gate.scalar_slices), strict=True):
             torch.mul(activate(z[:, own], gate.activation), gate.scalar_factor, out=output[:, channels])

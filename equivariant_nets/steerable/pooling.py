@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..plain import PlainMaxPool
 from ..resampling import max_pool_windows
-from .irreps import is_scalar, summands
+from .irreps import summands
 
 __all__ = ["NormMaxPool"]
 
@@ -34,6 +34,7 @@ class NormMaxPool(nn.Module):
     def __init__(self, irreps: o3.Irreps, halved: Sequence[bool] = (True, True, True)) -> None:
         super().__init__()
         self.irreps = irreps
+        self.summands = summands(irreps)
         self.halved = tuple(halved)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,21 +42,21 @@ class NormMaxPool(nn.Module):
             return self.materialize()(x)
         windows = max_pool_windows(x.shape[2:], self.halved)
         outputs = []
-        for (mul, ir), channels in zip(self.irreps, self.irreps.slices(), strict=True):
-            block = x[:, channels]
-            if is_scalar(ir):
+        blocks = x.split([mul * max(components, 1) for mul, components in self.summands], dim=1)
+        for block, (mul, components) in zip(blocks, self.summands, strict=True):
+            if components == 0:
                 outputs.append(F.max_pool3d(block, *windows))
                 continue
-            vectors = block.unflatten(1, (mul, ir.dim))
+            vectors = block.unflatten(1, (mul, components))
             squared_norm = vectors.detach().square().sum(2)
             _, voxel = F.max_pool3d_with_indices(squared_norm, *windows)
-            index = voxel.flatten(2).unsqueeze(2).expand(-1, -1, ir.dim, -1)
+            index = voxel.flatten(2).unsqueeze(2).expand(-1, -1, components, -1)
             outputs.append(vectors.flatten(3).gather(3, index).unflatten(3, voxel.shape[2:]).flatten(1, 2))
         return torch.cat(outputs, dim=1)
 
     def materialize(self) -> nn.Module:
         """The same without a window that depends on the size."""
-        return PlainMaxPool(summands(self.irreps), self.halved)
+        return PlainMaxPool(self.summands, self.halved)
 
     def extra_repr(self) -> str:
         return str(self.irreps)

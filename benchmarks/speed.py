@@ -22,7 +22,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equivariant_nets import ConventionalUNet, SteerableUNet
+from equivariant_nets import ConventionalUNet, SteerableUNet, materialize
 from equivariant_nets.steerable import Convolution
 
 MIB = 2**20
@@ -54,6 +54,7 @@ class Workload:
         self.net = self.build().to(device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4)
         self.layers: list[tuple[Tensor, Tensor]] = []
+        self.plain: nn.Module | None = None
 
     def parts(self) -> dict[str, Callable[[], object]]:
         """What is timed, by name."""
@@ -63,6 +64,7 @@ class Workload:
             "bare convolutions, forward and backward": self.bare_step,
             "forward in training mode": self.forward,
             "inference": self.inference,
+            "inference, materialized": self.materialized_inference,
             "bare convolutions, forward": self.bare_inference,
             "construction": self.build,
         }
@@ -107,6 +109,13 @@ class Workload:
         self.net.eval()
         with self._autocast():
             self.net(self.image)
+
+    @torch.no_grad()
+    def materialized_inference(self) -> None:
+        if self.plain is None:
+            self.plain = materialize(self.net)
+        with self._autocast():
+            self.plain(self.image)
 
     def bare_step(self) -> None:
         for x, kernel in self.layers:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 
+import onnxruntime
 import pytest
 import torch
 from e3nn import o3
@@ -174,7 +175,6 @@ def test_torch_export_with_sizes_as_symbols(name, prepare):
 
 @pytest.mark.parametrize(("name", "prepare"), [("default", materialize), ("batch", unchanged)])
 def test_onnx_runtime_gives_the_same_at_every_size(name, prepare, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install -r requirements-dev.txt")
     net = trained(name)
     torch.onnx.export(
         prepare(net),

@@ -84,7 +84,7 @@ class Convolution(nn.Module):
                     f"or add an irrep to {self.irreps_in} from which {out} can be reached."
                 )
         # What the kernel is assembled from, as plain numbers, for compilers cannot look into irreps: of each summand of
-        # the output its multiplicity, dimension, the factor of its weights, and the paths from each summand of the input.
+        # the output its multiplicity, dimension, the factor of its weights, and the paths from each of the input.
         self._rows = [
             (mul, ir.dim, max(sum(m * paths[i, ir] for m, i in self.irreps_in), 1) ** -0.5, is_scalar(ir))
             for mul, ir in self.irreps_out

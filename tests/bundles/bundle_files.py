@@ -1,0 +1,20 @@
+"""The bundles as they are shipped."""
+
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+NAMES = sorted(path.name for path in BUNDLES.iterdir() if path.is_dir())
+
+
+def load_shipped(name, **overrides):
+    """The training config of a bundle on the CPU, and its network with the shipped weights, in evaluation mode."""
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / name / "configs" / "train.json"))
+    parser.update({"device": "$torch.device('cpu')", **overrides})
+    network = parser.get_parsed_content("network_def")
+    weights = torch.load(BUNDLES / name / "models" / "model.pt", weights_only=True)
+    network.load_state_dict(weights, strict=True)
+    return parser, network.eval()

@@ -1,0 +1,86 @@
+"""The shipped bundles export with MONAI's own commands, to files that need torch or ONNX Runtime alone."""
+
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from bundle_files import BUNDLES, NAMES, load_shipped
+
+ONNX_OPTIONS = "{'input_names': ['image'], 'dynamic_axes': {'image': {2: 'd', 3: 'h', 4: 'w'}}}"
+    "{'input_names': ['image'], 'output_names': ['pred'], 'dynamic_axes': {'image': {2: 'd', 3: 'h', 4: 'w'}}}"
+)
+
+
+def export(command, name, path, cwd, **options):
+    """Run an export command of MONAI on a bundle, in another folder."""
+    configs = BUNDLES / name / "configs"
+    arguments = [command, "network_def", "--filepath", str(path), "--config_file", str(configs / "inference.json")]
+    arguments += ["--meta_file", str(configs / "metadata.json")]
+    arguments += ["--ckpt_file", str(BUNDLES / name / "models" / "model.pt")]
+    arguments += [text for key, value in options.items() for text in (f"--{key}", str(value))]
+    result = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, tmp_path):
+    _, network = load_shipped(name)
+    pairs = []
+    for size in ((24, 24, 24), (19, 26, 21)):
+        image = torch.randn(1, 1, *size)
+        with torch.no_grad():
+            pairs.append((image, network(image)))
+    torch.save(pairs, tmp_path / "pairs.pt")
+    export("ckpt_export", name, tmp_path / "model.ts", tmp_path)
+    code = """
+        import sys
+        sys.modules["equivariant_nets"] = sys.modules["e3nn"] = sys.modules["monai"] = None
+        import torch
+        net = torch.jit.load("model.ts")
+        print(max(float((net(x) - y).norm() / y.norm()) for x, y in torch.load("pairs.pt")))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert float(result.stdout or "nan") < 1e-4, result.stderr
+
+
+@pytest.fixture(scope="module")
+def onnx_session(tmp_path_factory):
+    """The network of the steerable hippocampus bundle in ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("onnx")
+    name = "hippocampus_mri_so3_segmentation"
+    shape = "[1,1,24,24,24]"
+    export("onnx_export", name, folder / "model.onnx", folder, input_shape=shape, converter_kwargs=ONNX_OPTIONS)
+    return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+def test_onnx_export_has_dynamic_sizes(onnx_session):
+    _, network = load_shipped("hippocampus_mri_so3_segmentation")
+    for size in ((24, 24, 24), (19, 26, 21)):
+        image = torch.randn(1, 1, *size)
+        with torch.no_grad():
+            expected = network(image)
+        output = torch.from_numpy(onnx_session.run(None, {"image": image.numpy()})[0])
+        assert (output - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_onnx_runtime_labels_real_volumes_as_the_bundle_does(onnx_session, real_hippocampus):
+    parser, network = load_shipped("hippocampus_mri_so3_segmentation", dataset_dir=str(real_hippocampus))
+    preprocessing = parser.get_parsed_content("validate#preprocessing")
+    inferer = parser.get_parsed_content("validate#inferer")
+
+    def in_onnx_runtime(image):
+        return torch.from_numpy(onnx_session.run(None, {"image": image.numpy()})[0])
+
+    for item in parser.get_parsed_content("evaluation_data")[:3]:
+        image = preprocessing(item)["image"][None].as_tensor()
+        with torch.no_grad():
+            labels = [inferer(image, net).argmax(1).numpy() for net in (network, in_onnx_runtime)]
+        assert len(np.unique(labels[0])) == 3
+        assert (labels[0] == labels[1]).mean() >= 0.9999

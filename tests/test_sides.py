@@ -50,7 +50,7 @@ def test_a_pseudoscalar_says_the_opposite_of_the_other_side(sides):
 
 
 def test_a_mirrored_patient_has_its_sides_exchanged(sides):
-    """What lies on the left of the picture's patient is called left: the network cannot know that the file is mirrored."""
+    """The network names the sides that the image shows: it cannot know that a file is mirrored."""
     image, _ = sides["patient"](np.random.RandomState(0))
     turned = transform_field(image, np.diag([1.0, -1.0, 1.0]))
     assert torch.allclose(output("1x0o", turned), -transform_field(output("1x0o", image), np.diag([1.0, -1.0, 1.0])))

@@ -10,9 +10,11 @@ import pytest
 import torch
 from bundle_files import BUNDLES, NAMES, load_shipped
 
-ONNX_OPTIONS = "{'input_names': ['image'], 'dynamic_axes': {'image': {2: 'd', 3: 'h', 4: 'w'}}}"
-    "{'input_names': ['image'], 'output_names': ['pred'], 'dynamic_axes': {'image': {2: 'd', 3: 'h', 4: 'w'}}}"
-)
+ONNX_OPTIONS = {
+    "input_names": ["image"],
+    "output_names": ["pred"],
+    "dynamic_axes": {"image": {2: "d", 3: "h", 4: "w"}},
+}
 
 
 def export(command, name, path, cwd, **options):

@@ -26,9 +26,9 @@ from equivariant_nets import ConventionalUNet, SteerableUNet, materialize
 from equivariant_nets.steerable import Convolution
 
 MIB = 2**20
-NETWORKS: dict[str, Callable[[str], nn.Module]] = {
-    "steerable": lambda features: SteerableUNet(features=features),
-    "conventional": lambda features: ConventionalUNet(features=o3.Irreps(features).dim),
+NETWORKS: dict[str, Callable[[str, str], nn.Module]] = {
+    "steerable": lambda features, gates: SteerableUNet(features=features, gates=gates),
+    "conventional": lambda features, gates: ConventionalUNet(features=o3.Irreps(features).dim),
 }
 
 
@@ -45,8 +45,8 @@ def dense_kernel(convolution: nn.Module) -> Tensor:
 class Workload:
     """A network with an image to train on, and the parts of its cost that are timed."""
 
-    def __init__(self, name: str, features: str, size: int, device: torch.device, seed: int) -> None:
-        self.build = lambda: NETWORKS[name](features)
+    def __init__(self, name: str, features: str, gates: str, size: int, device: torch.device, seed: int) -> None:
+        self.build = lambda: NETWORKS[name](features, gates)
         self.device = device
         self.amp = device.type == "cuda"
         torch.manual_seed(seed)
@@ -210,9 +210,11 @@ def measure_times(workloads: dict[str, Workload], repeats: int, label: str) -> d
     return times
 
 
-def measure(size: int, features: str, repeats: int, device: torch.device, seed: int) -> list[dict[str, Any]]:
+def measure(
+    size: int, features: str, gates: str, repeats: int, device: torch.device, seed: int
+) -> list[dict[str, Any]]:
     """A row for each quantity, at one size."""
-    workloads = {name: Workload(name, features, size, device, seed) for name in NETWORKS}
+    workloads = {name: Workload(name, features, gates, size, device, seed) for name in NETWORKS}
     memory = {name: workload.memory() for name, workload in workloads.items()}
     rows = []
     for part, turns in measure_times(workloads, repeats, f"{size}^3").items():
@@ -242,6 +244,7 @@ def _row(size: int, quantity: str, unit: str, values: dict[str, float]) -> dict[
 def main(
     sizes: Sequence[int] | int | None = None,
     features: str = "8x0e+4x1e+2x2e",
+    gates: str = "scalars",
     repeats: int = 7,
     device: str | None = None,
     threads: int | None = None,
@@ -253,6 +256,7 @@ def main(
     Args:
         sizes: sides of the cubes; 32 and 48 on a CPU, 128 on a GPU if None.
         features: irreps of the steerable network; the conventional one gets as many channels.
+        gates: of the steerable network: ``scalars``, or ``convolution`` as in the paper.
         repeats: turns of each network.
         device: ``cpu`` or ``cuda``; the GPU where there is one if None. On a GPU with mixed precision.
         threads: of the CPU; as torch chooses if None.
@@ -264,12 +268,21 @@ def main(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     sizes = sizes or ([128] if place.type == "cuda" else [32, 48])
     sizes = [sizes] if isinstance(sizes, int) else list(sizes)
-    first_construction = {name: timed(lambda build=build: build(features), place) for name, build in NETWORKS.items()}
-    rows = [row for size in sizes for row in measure(size, features, repeats, place, seed)]
+    first_construction = {
+        name: timed(lambda build=build: build(features, gates), place) for name, build in NETWORKS.items()
+    }
+    rows = [row for size in sizes for row in measure(size, features, gates, repeats, place, seed)]
     print_table(rows)
     seconds = ", ".join(f"{name} {value:.2f} s" for name, value in first_construction.items())
     print(f"\nThe first construction in a process: {seconds}")
-    record = {"features": features, "sizes": sizes, "repeats": repeats, "seed": seed, "amp": place.type == "cuda"}
+    record = {
+        "features": features,
+        "gates": gates,
+        "sizes": sizes,
+        "repeats": repeats,
+        "seed": seed,
+        "amp": place.type == "cuda",
+    }
     write_json(output, {**environment(place), **record, "first_construction_s": first_construction, "rows": rows})
     return rows
 

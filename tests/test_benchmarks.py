@@ -92,7 +92,7 @@ def test_speed_reports_every_quantity_as_a_ratio(benchmark, tmp_path):
 
 
 def test_floor_convolves_what_the_network_convolves(benchmark):
-    workload = benchmark("speed")["Workload"]("steerable", FEATURES, 9, torch.device("cpu"), 0)
+    workload = benchmark("speed")["Workload"]("steerable", FEATURES, "scalars", 9, torch.device("cpu"), 0)
     workload.parts()
     inputs, kernels = zip(*workload.layers, strict=True)
     assert len(kernels) == 15  # two for each of seven blocks, and the head
@@ -115,7 +115,7 @@ def test_saved_activations_grow_with_the_image_and_kernels_do_not(benchmark):
 
 def test_saved_bytes_are_those_that_autograd_keeps(benchmark):
     """Of y = sum((w x)^2), it keeps x, w and w x: one weight, which does not count, and two tensors of 4 kB."""
-    workload = benchmark("speed")["Workload"]("conventional", FEATURES, 9, torch.device("cpu"), 0)
+    workload = benchmark("speed")["Workload"]("conventional", FEATURES, "scalars", 9, torch.device("cpu"), 0)
     workload.net = torch.nn.Linear(1, 1, bias=False)
     x = torch.randn(1000)
     saved = workload._saved(lambda: (workload.net.weight * x).square().sum())

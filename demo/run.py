@@ -75,7 +75,7 @@ def summarize(folder: Path) -> list[Path]:
 
 def main(
     output_dir: str = "output/demo",
-    epochs: int = 4,
+    epochs: int = 6,
     num_training: int = 96,
     size: int = 24,
     sweep_cases: int = 4,

@@ -101,7 +101,7 @@ def dice(net: nn.Module, images: Tensor, labels: Tensor) -> list[float]:
     return scores
 
 
-def main(steps: int = 300, seeds: int = 3, patients: int = 24, output: str | None = None) -> list[dict[str, Any]]:
+def main(steps: int = 120, seeds: int = 3, patients: int = 24, output: str | None = None) -> list[dict[str, Any]]:
     """Train, print a table, and return its rows.
 
     Args:

@@ -125,14 +125,14 @@ class PlainUNet(nn.Module):
         dtype = next(self.parameters()).dtype
         if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
             raise ValueError(f"Input of type {x.dtype}: the weights are {dtype}. Convert it with x.to({dtype}).")
-        sizes = list(zip(x.shape[2:], self.halvings, strict=True))
-        smallest = [2 ** (halvings - 1) + 1 if halvings else 1 for halvings in self.halvings]
-        enough = all(size >= least for size, least in zip(x.shape[2:], smallest, strict=True))
-        if not enough or not any(size > 2**halvings for size, halvings in sizes):
+        smallest = tuple(2 ** (halvings - 1) + 1 if halvings else 1 for halvings in self.halvings)
+        larger = tuple(2**halvings + 1 for halvings in self.halvings)
+        sizes = list(zip(x.shape[2:], smallest, larger, strict=True))
+        if any(size < least for size, least, _ in sizes) or all(size < more for size, _, more in sizes):
             raise ValueError(
                 f"Input of spatial size {tuple(x.shape[2:])} cannot be halved {self.depth} times: the axes need at "
-                f"least {tuple(smallest)} voxels, and one of them {max(2**h + 1 for h in self.halvings)}, so that "
-                "more than one voxel is left. Pad the input, or build the network with a smaller depth."
+                f"least {smallest} voxels, and one of them as many as in {larger}, so that more than one voxel is "
+                "left. Pad the input, or build the network with a smaller depth."
             )
         return x.as_subclass(Tensor)
 

@@ -75,6 +75,7 @@ def test_speed_reports_every_quantity_as_a_ratio(benchmark, tmp_path):
         "bare convolutions, forward and backward",
         "forward in training mode",
         "inference",
+        "inference, materialized",
         "bare convolutions, forward",
         "construction",
         "kernel assembly, forward and backward",
@@ -98,14 +99,20 @@ def test_floor_convolves_what_the_network_convolves(benchmark):
     assert len(kernels) == 15  # two for each of seven blocks, and the head
     assert torch.equal(inputs[0], workload.image)
     assert [x.requires_grad for x in inputs] == [False] + [True] * 14
-    # At the first level, the convolution of the image alone: one scalar, one gate and one vector.
-    assert kernels[0].shape == (5, 1, 5, 5, 5)
+    # At the first level, the convolution of the image alone: one scalar and one vector, whose gate costs nothing.
+    assert kernels[0].shape == (4, 1, 5, 5, 5)
+
+
+def test_gates_by_convolution_are_convolved(benchmark):
+    workload = benchmark("speed")["Workload"]("steerable", FEATURES, "convolution", 9, torch.device("cpu"), 0)
+    workload.parts()
+    assert workload.layers[0][1].shape == (5, 1, 5, 5, 5)
 
 
 def test_saved_activations_grow_with_the_image_and_kernels_do_not(benchmark):
     workload = benchmark("speed")["Workload"]
     for name in ("steerable", "conventional"):
-        small, large = (workload(name, FEATURES, size, torch.device("cpu"), 0) for size in (9, 18))
+        small, large = (workload(name, FEATURES, "scalars", size, torch.device("cpu"), 0) for size in (9, 18))
         kernels = sum(p.nbytes for p in small.net.parameters() if p.dim() == 5) / 2**20
         small, large = small.memory(), large.memory()
         assert large["assembled kernels"] == small["assembled kernels"]

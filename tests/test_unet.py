@@ -502,12 +502,15 @@ def test_unit_of_the_spacing_does_not_matter():
 
 
 @pytest.mark.parametrize("build", [steerable, conventional])
-def test_autocast_stays_near_float32(build):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.01)])
+def test_autocast_stays_near_float32(build, dtype, tolerance):
     net = build().float()
     x = image(net, (8, 9, 10), dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", dtype):
         output = net(x)
-    assert (output.float() - net(x)).norm() < 0.1 * net(x).norm()
+        output.float().square().sum().backward()
+    assert (output.float() - net(x)).norm() < tolerance * net(x).norm()
+    assert all(p.grad.isfinite().all() and p.grad.dtype == torch.float32 for p in net.parameters())
 
 
 @pytest.mark.parametrize("build", [steerable, conventional])

@@ -35,10 +35,15 @@ def lattices(spacing: Sequence[float] | None, spatial_dims: int, depth: int) -> 
     Raises:
         ValueError: a spacing for another number of axes, or one that is not positive.
     """
-    spacing = [1.0] * spatial_dims if spacing is None else [float(step) for step in spacing]
-    if len(spacing) != spatial_dims or not all(step > 0 and math.isfinite(step) for step in spacing):
-        raise ValueError(f"spacing={spacing} is not a spacing: give {spatial_dims} positive numbers, such as mm.")
-    steps = [step / min(spacing) for step in spacing]
+    try:
+        steps = [1.0] * spatial_dims if spacing is None else [float(step) for step in spacing]
+    except (TypeError, ValueError):
+        steps = []
+    if len(steps) != spatial_dims or not all(step > 0 and math.isfinite(step) for step in steps):
+        raise ValueError(
+            f"spacing={spacing!r} is not a spacing: give {spatial_dims} positive numbers, one for each axis, in mm."
+        )
+    steps = [step / min(steps) for step in steps]
     levels = []
     for _ in range(depth + 1):
         halved = tuple(step <= 1 + TOLERANCE for step in steps)

@@ -44,6 +44,9 @@ def materialize(net: nn.Module) -> nn.Module:
     Returns:
         a network with the same outputs as ``net.eval()``, within 1e-4 of their norm in float32, on the same device.
 
+    Raises:
+        TypeError: net is no module.
+
     Example:
         >>> import torch
         >>> from equivariant_nets import SteerableUNet, materialize
@@ -51,6 +54,8 @@ def materialize(net: nn.Module) -> nn.Module:
         >>> torch.export.export(plain, (torch.zeros(1, 1, 9, 10, 11),)).module()(torch.ones(1, 1, 9, 10, 11)).shape
         torch.Size([1, 3, 9, 10, 11])
     """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"materialize takes a network, an nn.Module; got {type(net).__name__}.")
     with torch.no_grad():
         plain = copy.deepcopy(_plain(net, {}))  # what it shares with net till here
     return plain.eval().requires_grad_(False)

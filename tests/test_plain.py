@@ -208,3 +208,8 @@ def test_plain_max_pool_has_the_windows_of_max_pool3d(size):
     x = torch.randn(2, 3, *size)
     windows = [2 + n % 2 for n in size], [2] * 3, [n % 2 for n in size]
     assert torch.equal(PlainMaxPool([(3, 0)], [True] * 3)(x), torch.nn.functional.max_pool3d(x, *windows))
+
+
+def test_what_is_no_network():
+    with pytest.raises(TypeError, match="materialize takes a network, an nn.Module; got str"):
+        materialize("model.pt")

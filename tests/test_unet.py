@@ -490,7 +490,7 @@ def test_spacing_1_1_3_has_the_taps_and_halvings_of_the_paper(build):
 
 
 @pytest.mark.parametrize("build", [steerable, conventional])
-@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, -1, 1), (1, 1, float("nan"))], ids=str)
+@pytest.mark.parametrize("spacing", [(1, 1), (1, 1, 0), (1, -1, 1), (1, 1, float("nan")), 3, "abc"], ids=str)
 def test_a_spacing_that_is_none(build, spacing):
     with pytest.raises(ValueError, match="is not a spacing: give 3 positive numbers"):
         build(spacing=spacing)

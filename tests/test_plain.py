@@ -211,5 +211,5 @@ def test_plain_max_pool_has_the_windows_of_max_pool3d(size):
 
 
 def test_what_is_no_network():
-    with pytest.raises(TypeError, match="materialize takes a network, an nn.Module; got str"):
+    with pytest.raises(TypeError, match=r"materialize takes a network, an nn\.Module; got str"):
         materialize("model.pt")

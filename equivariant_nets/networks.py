@@ -31,7 +31,7 @@ class SteerableUNet(UNet):
         decoder_features: irreps of the first level of the decoder, where they differ; ``30x0e`` for scalars only.
         activation: the non-linearity on 0e: ``relu``, ``silu`` or ``gelu``. Other irreps are gated.
         gates: ``scalars`` makes the gates a pointwise map of a layer's 0e features, at next to no cost; ``convolution``
-            convolves for them, as in the paper.
+            convolves for them, as in the paper, and as every layer without 0e does.
         spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of
             ``kernel_size`` voxels of the finest axis, so fewer taps along coarser ones, and an axis is halved only when
             its spacing is due.

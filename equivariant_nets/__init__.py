@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .equivariance import assert_equivariant, equivariance_curve, equivariance_error, interpolation_error
-    from .networks import ConventionalUNet, SteerableUNet
+    from .networks import ConventionalUNet, RegularUNet, SteerableUNet
     from .plain import materialize
 
 __version__ = "0.1.0"
 __all__ = [
     "ConventionalUNet",
+    "RegularUNet",
     "SteerableUNet",
     "assert_equivariant",
     "equivariance_curve",
@@ -24,6 +25,7 @@ __all__ = [
 # Imported when first asked for, so that a materialized network loads where e3nn is not installed.
 _MODULES = {
     "ConventionalUNet": "networks",
+    "RegularUNet": "networks",
     "SteerableUNet": "networks",
     "assert_equivariant": "equivariance",
     "equivariance_curve": "equivariance",

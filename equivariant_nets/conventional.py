@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from .lattice import Lattice, num_taps
-from .plain import PlainMaxPool
-from .resampling import Downsample, max_pool_windows
+from .resampling import Downsample, MaxPool
 
-__all__ = ["ConventionalFamily", "MaxPool"]
+__all__ = ["ConventionalFamily"]
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 NORMALIZATIONS: dict[str, dict[int, type[nn.Module]] | None] = {
@@ -21,38 +18,12 @@ NORMALIZATIONS: dict[str, dict[int, type[nn.Module]] | None] = {
     "none": None,
 }
 DROPOUTS = {2: nn.Dropout2d, 3: nn.Dropout3d}
-MAX_POOLS = {2: F.max_pool2d, 3: F.max_pool3d}
-
-
-class MaxPool(nn.Module):
-    """Halve spatial axes by the maximum of windows that lie symmetrically at every size.
-
-    Args:
-        channels: of the features.
-        halved: for each spatial axis, whether it is halved.
-
-    Shape: ``(B, C, *spatial)`` to ``(B, C, *[ceil(n / 2) for n in spatial])``, in 2-D and 3-D.
-    """
-
-    def __init__(self, channels: int, halved: Sequence[bool]) -> None:
-        super().__init__()
-        self.channels = channels
-        self.halved = tuple(halved)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
-            return self.materialize()(x)
-        return MAX_POOLS[x.dim() - 2](x, *max_pool_windows(x.shape[2:], self.halved))
-
-    def materialize(self) -> nn.Module:
-        """The same without a window that depends on the size."""
-        return PlainMaxPool([(self.channels, 0)], self.halved)
 
 
 class ConventionalFamily:
     """Parts for :class:`equivariant_nets.unet.UNet`; a representation is a number of channels.
 
-    The arguments are those of :func:`equivariant_nets.ConventionalUNet`.
+    The arguments are those of :func:`equivariant_nets.ConventionalUNet`; ``features`` has one number for each level.
     """
 
     def __init__(
@@ -60,7 +31,7 @@ class ConventionalFamily:
         spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        features: int,
+        features: Sequence[int],
         kernel_size: int,
         normalization: str,
         downsampling: str,
@@ -68,7 +39,7 @@ class ConventionalFamily:
     ) -> None:
         if spatial_dims not in CONVOLUTIONS:
             raise ValueError(f"spatial_dims={spatial_dims} is not supported; choose 2 or 3.")
-        for name, channels in {"in_channels": in_channels, "out_channels": out_channels, "features": features}.items():
+        for name, channels in {"in_channels": in_channels, "out_channels": out_channels}.items():
             if channels < 1:
                 raise ValueError(f"{name}={channels} is not a number of channels; give 1 or more.")
         if kernel_size < 1 or kernel_size % 2 == 0:
@@ -85,7 +56,7 @@ class ConventionalFamily:
         self.dropout = dropout
 
     def encoder_features(self, level: int) -> int:
-        return self.features * 2**level
+        return self.features[level]
 
     decoder_features = encoder_features
 

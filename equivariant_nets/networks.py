@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .conventional import ConventionalFamily
+from .regular import RegularFamily
 from .steerable import SteerableFamily
 from .steerable.basis import KernelSpace
 from .unet import UNet
 
-__all__ = ["ConventionalUNet", "SteerableUNet"]
+__all__ = ["ConventionalUNet", "RegularUNet", "SteerableUNet"]
+
+
+def _widths(features: int | Sequence[int], depth: int) -> list[int]:
+    """The width of each level: doubled with each halving, or as given."""
+    widths = [features * 2**level for level in range(max(depth, 0) + 1)] if isinstance(features, int) else [*features]
+    if len(widths) != max(depth, 0) + 1 or not all(isinstance(width, int) and width >= 1 for width in widths):
+        raise ValueError(
+            f"features={features!r} are no widths for depth={depth}: give one whole number from 1, which doubles with "
+            f"each halving, or {max(depth, 0) + 1} of them, one for each level, finest first."
+        )
+    return widths
 
 
 class SteerableUNet(UNet):
@@ -91,6 +103,87 @@ class SteerableUNet(UNet):
         self.irreps_out = family.output
 
 
+class RegularUNet(UNet):
+    """The U-Net on fields of the regular representation of a finite group: exactly equivariant at every size under
+    those of its elements that take the voxel lattice to itself, approximately under the others.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        group: in 2-D ``C1``, ``C2``, ... (rotations) or ``D1``, ``D2``, ... (and reflections); in 3-D ``V4`` (half
+            turns), ``T``, ``O`` (the 24 rotations of the cube) or ``O_h`` (and reflections); ``trivial`` in both.
+        features: fields of the first level, which double with each halving; or those of each level, finest first. A
+            field has as many channels as the group has elements.
+        depth: number of halvings.
+        kernel_size: voxels along the finest axis, odd.
+        separable: mix fields and elements at each voxel, then filter each channel in space, in place of one convolution
+            that does both: the group convolutions of the paper.
+        normalization: ``instance``, ``batch`` or ``none``, jointly over a field.
+        downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
+        dropout: probability of dropping a field after each layer.
+        projection: how fields become invariant before the last map: ``mean`` or ``max`` over the group.
+        activation: ``relu``, ``leaky_relu``, ``silu`` or ``gelu``.
+        spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of
+            ``kernel_size`` voxels of the finest axis, so fewer taps along coarser ones, and an axis is halved only when
+            its spacing is due.
+        residual: give every block a shortcut.
+        deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
+            output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+
+    Shape: ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``; both are scalars.
+
+    Raises:
+        ValueError: a group that is not known, or takes axes of different spacing to each other, or an option that is
+            not among those above.
+
+    Source: Cohen and Welling 2016, Group equivariant convolutional networks; Weiler and Cesa 2019, General
+    E(2)-equivariant steerable CNNs; the group-convolution U-Net of MELBA 2024:010.
+
+    Example:
+        >>> import torch
+        >>> from equivariant_nets import RegularUNet
+        >>> RegularUNet(in_channels=3, group="C4", features=2, depth=2)(torch.zeros(1, 3, 9, 10)).shape
+        torch.Size([1, 1, 9, 10])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        group: str = "D8",
+        features: int | Sequence[int] = 4,
+        depth: int = 3,
+        kernel_size: int = 3,
+        separable: bool = False,
+        normalization: str = "instance",
+        downsampling: str = "blur",
+        dropout: float = 0.0,
+        projection: str = "mean",
+        activation: str = "leaky_relu",
+        spacing: Sequence[float] | None = None,
+        residual: bool = False,
+        deep_supervision: int = 0,
+    ) -> None:
+        family = RegularFamily(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            group,
+            _widths(features, depth),
+            kernel_size,
+            separable,
+            normalization,
+            downsampling,
+            dropout,
+            projection,
+            activation,
+        )
+        super().__init__(family, depth, spacing, residual, deep_supervision)
+        self.group = family.group
+
+
 class ConventionalUNet(UNet):
     """The plain U-Net with the same wiring: the reference, and equivariant under translations only.
 
@@ -98,7 +191,7 @@ class ConventionalUNet(UNet):
         spatial_dims: 2 or 3.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        features: channels of the first level; they double with each halving.
+        features: channels of the first level, which double with each halving; or those of each level, finest first.
         depth: number of halvings.
         kernel_size: voxels along the finest axis, odd.
         normalization: ``instance``, ``batch`` or ``none``.
@@ -128,7 +221,7 @@ class ConventionalUNet(UNet):
         spatial_dims: int = 3,
         in_channels: int = 1,
         out_channels: int = 3,
-        features: int = 30,
+        features: int | Sequence[int] = 30,
         depth: int = 3,
         kernel_size: int = 5,
         normalization: str = "instance",
@@ -139,6 +232,13 @@ class ConventionalUNet(UNet):
         deep_supervision: int = 0,
     ) -> None:
         family = ConventionalFamily(
-            spatial_dims, in_channels, out_channels, features, kernel_size, normalization, downsampling, dropout
+            spatial_dims,
+            in_channels,
+            out_channels,
+            _widths(features, depth),
+            kernel_size,
+            normalization,
+            downsampling,
+            dropout,
         )
         super().__init__(family, depth, spacing, residual, deep_supervision)

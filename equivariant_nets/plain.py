@@ -76,13 +76,13 @@ def _plain(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
     return done[module]
 
 
-def plain_convolution(kernel: Tensor, bias: Tensor | None) -> nn.Module:
-    """A convolution with a given dense kernel, ``(C_out, C_in, *taps)``, and zeros outside the volume."""
+def plain_convolution(kernel: Tensor, bias: Tensor | None, groups: int = 1) -> nn.Module:
+    """A convolution with a given dense kernel, ``(C_out, C_in / groups, *taps)``, and zeros outside the volume."""
     channels_out, channels_in, *taps = kernel.shape
     padding = [n // 2 for n in taps]
     with torch.device("meta"):
         convolution = CONVOLUTIONS[kernel.dim()](
-            channels_in, channels_out, taps, padding=padding, bias=bias is not None
+            channels_in * groups, channels_out, taps, padding=padding, groups=groups, bias=bias is not None
         )
     convolution.register_parameter("weight", nn.Parameter(kernel.contiguous()))
     convolution.register_parameter("bias", None if bias is None else nn.Parameter(bias))

@@ -12,14 +12,18 @@ import functools
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LINEAR_DOWNSAMPLINGS", "Downsample", "Upsample", "max_pool_windows"]
+from .plain import PlainMaxPool
+
+__all__ = ["LINEAR_DOWNSAMPLINGS", "Downsample", "MaxPool", "Upsample", "max_pool_windows"]
 
 # Window weights at the distances 0, 1/2, 1, 3/2 and 2 voxels from the centre of a coarse voxel. `blur` is [1 3 3 1] on
 # even axes and [1 8 14 8 1] on odd ones: both remove the Nyquist frequency and both have variance 3/4, so that a
 # volume of mixed sizes is blurred alike along each axis. `average` is [1 1] and [1 2 1].
 LINEAR_DOWNSAMPLINGS = {"blur": (14.0, 12.0, 8.0, 4.0, 1.0), "average": (2.0, 2.0, 1.0, 0.0, 0.0)}
+MAX_POOLS = {2: F.max_pool2d, 3: F.max_pool3d}
 LINEAR_INTERPOLATION = (4.0, 3.0, 2.0, 1.0, 0.0)  # a tent that reaches zero at the neighbouring coarse voxel
 
 
@@ -120,3 +124,28 @@ def max_pool_windows(size: Sequence[int], halved: Sequence[bool]) -> tuple[list[
     2 on an even axis, of 3, centred on every second voxel, on an odd one."""
     axes = list(zip(size, halved, strict=True))
     return [2 + n % 2 if h else 1 for n, h in axes], [1 + h for _, h in axes], [n % 2 if h else 0 for n, h in axes]
+
+
+class MaxPool(nn.Module):
+    """Halve spatial axes by the maximum of windows that lie symmetrically at every size.
+
+    Args:
+        channels: of the features.
+        halved: for each spatial axis, whether it is halved.
+
+    Shape: ``(B, C, *spatial)`` to ``(B, C, *[ceil(n / 2) for n in spatial])``, in 2-D and 3-D.
+    """
+
+    def __init__(self, channels: int, halved: Sequence[bool]) -> None:
+        super().__init__()
+        self.channels = channels
+        self.halved = tuple(halved)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            return self.materialize()(x)
+        return MAX_POOLS[x.dim() - 2](x, *max_pool_windows(x.shape[2:], self.halved))
+
+    def materialize(self) -> nn.Module:
+        """The same without a window that depends on the size."""
+        return PlainMaxPool([(self.channels, 0)], self.halved)

@@ -1,4 +1,4 @@
-"""Rotation matrices of 3-D space, and the symmetries of the voxel lattice among them.
+"""Rotation matrices, and the symmetries of the voxel lattice among them.
 
 A matrix acts on coordinates ordered as the spatial axes of a tensor ``(B, C, D, H, W)``: the first coordinate runs
 along D, the second along H, the third along W. It turns a volume f into f'(x) = f(R^-1 x), about the volume's centre.
@@ -11,7 +11,7 @@ import itertools
 
 import numpy as np
 
-__all__ = ["PLANES", "lattice_rotations", "lattice_symmetries", "plane_rotation", "random_rotation"]
+__all__ = ["PLANES", "lattice_rotations", "lattice_symmetries", "plane_rotation", "plane_turn", "random_rotation"]
 
 # The plane a rotation acts in, for volumes in RAS orientation (axes right, anterior, superior): its two axes.
 PLANES = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
@@ -29,9 +29,10 @@ def lattice_symmetries(spatial_dims: int = 3) -> list[np.ndarray]:
 
 
 @functools.cache
-def lattice_rotations() -> tuple[np.ndarray, ...]:
-    """The 24 rotations of the cube, the identity first."""
-    return tuple(sorted((m for m in lattice_symmetries(3) if np.linalg.det(m) > 0), key=lambda m: -np.trace(m)))
+def lattice_rotations(spatial_dims: int = 3) -> tuple[np.ndarray, ...]:
+    """The 24 rotations of the cube in 3-D, the 4 of the square in 2-D, the identity first."""
+    rotations = [m for m in lattice_symmetries(spatial_dims) if np.linalg.det(m) > 0]
+    return tuple(sorted(rotations, key=lambda m: -np.trace(m)))
 
 
 def plane_rotation(plane: str | tuple[int, int], degrees: float) -> np.ndarray:
@@ -50,14 +51,19 @@ def plane_rotation(plane: str | tuple[int, int], degrees: float) -> np.ndarray:
     first, second = plane
     if first == second or not {first, second} <= {0, 1, 2}:
         raise ValueError(f"plane={plane!r} is not legal; give two different axes among 0, 1 and 2, such as (0, 1).")
+    matrix = np.eye(3)
+    matrix[np.ix_([first, second], [first, second])] = plane_turn(degrees)
+    return matrix
+
+
+def plane_turn(degrees: float) -> np.ndarray:
+    """The 2x2 rotation by an angle, which turns the first axis of an image towards the second. Multiples of 90 degrees
+    give exact signed permutation matrices."""
     radians = np.deg2rad(degrees)
     cos, sin = np.cos(radians), np.sin(radians)
     if degrees % 90 == 0:
         cos, sin = np.round(cos), np.round(sin)
-    matrix = np.eye(3)
-    matrix[first, first] = matrix[second, second] = cos
-    matrix[second, first], matrix[first, second] = sin, -sin
-    return matrix
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 def random_rotation(random_state: np.random.RandomState) -> np.ndarray:

@@ -15,6 +15,10 @@ from monai.utils import ImageMetaKey, ensure_tuple
 
 __all__ = ["CheckVolumed", "LoadVolumed"]
 
+SHAPES = {
+    2: ("(C, W, H), a channel axis and two spatial axes", "Give a 2-D image"),
+    3: ("(C, D, H, W), a channel axis and three spatial axes", "Give a 3-D volume rather than a slice"),
+}
 _AFFINE_TOLERANCE_MM = 1e-3
 _MAX_LISTED = 5
 
@@ -76,13 +80,14 @@ class CheckVolumed(MapTransform):
     the file. Tensors with metadata, plain tensors and arrays are legal; without metadata no affine is compared.
 
     Args:
-        image_keys: keys of the images. Each is numeric, finite, of three spatial axes, and no channel is constant.
+        image_keys: keys of the images. Each is numeric, finite, of ``spatial_dims`` spatial axes, and no channel is constant.
             All of them have one spatial shape and affine.
         label_key: key of the label map: one channel of whole numbers on the images' grid. Data without this key, as
             at inference, passes.
         num_channels: channels that each image must have.
         num_classes: number of classes with the background, so that labels are 0 to ``num_classes - 1``. None accepts
             every label from 0.
+        spatial_dims: 3, or 2 for images (C, W, H).
 
     Raises:
         ValueError: on call, an image or label is not as above.
@@ -95,11 +100,13 @@ class CheckVolumed(MapTransform):
         label_key: Hashable | None = None,
         num_channels: int = 1,
         num_classes: int | None = None,
+        spatial_dims: int = 3,
     ) -> None:
         super().__init__(image_keys)
         self.label_key = label_key
         self.num_channels = num_channels
         self.num_classes = num_classes
+        self.spatial_dims = spatial_dims
 
     def __repr__(self) -> str:  # MONAI names the transform that failed
         return f"CheckVolumed(image_keys={self.keys}, label_key={self.label_key!r})"
@@ -108,12 +115,12 @@ class CheckVolumed(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             name = _describe(d[key], key)
-            array = _checked_array(d[key], name, self.num_channels)
+            array = _checked_array(d[key], name, self.num_channels, self.spatial_dims)
             _check_not_constant(array, name)
             _check_same_grid(d[self.keys[0]], d[key], _describe(d[self.keys[0]], self.keys[0]), name)
         if self.label_key is not None and self.label_key in d:
             name = _describe(d[self.label_key], self.label_key)
-            array = _checked_array(d[self.label_key], name, num_channels=1)
+            array = _checked_array(d[self.label_key], name, 1, self.spatial_dims)
             _check_label_values(array, name, self.num_classes)
             _check_same_grid(d[self.keys[0]], d[self.label_key], _describe(d[self.keys[0]], self.keys[0]), name)
         return d
@@ -125,7 +132,7 @@ def _describe(value: Any, key: Hashable) -> str:
     return f"{key} {file}" if file else f"{key} (no file name known)"
 
 
-def _checked_array(value: Any, name: str, num_channels: int) -> np.ndarray:
+def _checked_array(value: Any, name: str, num_channels: int, spatial_dims: int) -> np.ndarray:
     array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise ValueError(
@@ -133,10 +140,11 @@ def _checked_array(value: Any, name: str, num_channels: int) -> np.ndarray:
             "export it with a scalar integer or float type."
         )
     spatial_shape = array.shape[1:]
-    if len(spatial_shape) != 3 or min(spatial_shape) < 2:
+    if len(spatial_shape) != spatial_dims or min(spatial_shape) < 2:
+        legal, advice = SHAPES[spatial_dims]
         raise ValueError(
-            f"{name}: the shape is {array.shape}; legal is (C, D, H, W), a channel axis and three spatial axes of at "
-            "least 2 voxels. Give a 3-D volume rather than a slice, loaded with the channel first."
+            f"{name}: the shape is {array.shape}; legal is {legal} of at least 2 voxels. {advice}, loaded with the "
+            "channel first."
         )
     if array.shape[0] != num_channels:
         raise ValueError(

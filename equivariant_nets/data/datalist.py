@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SECTIONS", "nested_subset", "paired_cases", "read_manifest", "select_section"]
+__all__ = ["SECTIONS", "missing_files", "nested_subset", "paired_cases", "read_manifest", "select_section"]
 
 SECTIONS = ("training", "validation", "test")
 
@@ -68,7 +68,8 @@ def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[
             raise ValueError(f'{path} holds the entry {entry!r}; a labelled case is {{"image": ..., "label": ...}}.')
         case = {key: str(folder / entry[key]) for key in ("image", "label")}
         cases[Path(case["image"]).name] = case
-    _check_files((file for case in cases.values() for file in case.values()), folder, advice)
+    if missing := missing_files((file for case in cases.values() for file in case.values()), folder):
+        raise FileNotFoundError(f"{folder} is not what dataset.json names: {missing}\n{advice}")
     return [cases[name] for name in sorted(cases)]
 
 
@@ -109,12 +110,11 @@ def nested_subset(cases: Sequence[dict[str, str]], count: int) -> list[dict[str,
     return [cases[index] for index in order[:count]]
 
 
-def _check_files(files: Iterable[str], folder: Path, advice: str) -> None:
+def missing_files(files: Iterable[str], folder: Path) -> str:
+    """Which of these files below a folder do not exist, in words; empty if all do."""
     missing = sorted(str(Path(file).relative_to(folder)) for file in files if not Path(file).is_file())
     if not missing:
-        return
+        return ""
     listed = "".join(f"\n  {name}" for name in missing[:_MAX_LISTED])
     rest = f"\n  ... and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
-    raise FileNotFoundError(
-        f"{folder} is incomplete: {len(missing)} files that dataset.json names are missing:{listed}{rest}\n{advice}"
-    )
+    return f"{len(missing)} files are missing:{listed}{rest}"

@@ -11,28 +11,22 @@ CNNs). Bases are computed once a process, in float64.
 from __future__ import annotations
 
 import functools
-import math
 from typing import NamedTuple
 
 import torch
 from e3nn import o3
 from torch import Tensor
 
+from ..kernels import SHARE_OF_MEAN, gaussian_ring, tap_correlation
 from ..lattice import num_taps
 from .irreps import is_scalar
 
 __all__ = ["RADIAL_BASES", "KernelSpace", "kernel_basis", "reachable"]
 
-RING_SIGMA = 0.6  # voxels: narrower rings alias, wider ones blur into each other
 SMOOTH_FINITE_FUNCTIONS = 5
 # The Gram matrix of the 2l+1 harmonics of a ring is a multiple of the identity where the lattice samples them well.
 # Below this ratio of its smallest to its largest eigenvalue some component is all but invisible: the pair is dropped.
 SAMPLING_THRESHOLD = 0.1
-# The inputs for which kernels are normalised: correlated over this many voxels, as images and pooled features are, with
-# the mean that a ReLU leaves in scalars (1/pi of its second moment). On white noise of mean 0, kernels of l = 0 would
-# seem weak, and in a network their outputs would grow from layer to layer.
-CORRELATION_LENGTH = 1.0
-SHARE_OF_MEAN = 1 / math.pi
 
 
 class KernelSpace(NamedTuple):
@@ -53,15 +47,8 @@ class KernelSpace(NamedTuple):
 
 
 def _gaussian_rings(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:
-    """Gaussians of width RING_SIGMA at the integer radii, and a delta at the centre for l = 0.
-
-    The cube of taps is cut to a ball: its corners would continue the outermost ring along the diagonals alone, which
-    multiplies that ring's error under a free turn by 2 to 13 on smooth images.
-    """
-    centre = [(radius == 0).to(radius)] if l == 0 else []
-    ball = radius < (kernel_size + 1) / 2
-    rings = range(1, kernel_size // 2 + 1)
-    return centre + [ball * torch.exp(-((radius - ring) ** 2) / (2 * RING_SIGMA**2)) for ring in rings]
+    """Gaussians at the integer radii, and a delta at the centre for l = 0."""
+    return [gaussian_ring(radius, ring, kernel_size) for ring in range(min(l, 1), kernel_size // 2 + 1)]
 
 
 def _smooth_finite(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:
@@ -105,13 +92,6 @@ def _sampling_quality(filters: Tensor) -> float:
     return max(float(eigenvalues[0]), 1e-12) / largest
 
 
-@functools.cache
-def _tap_correlation(space: KernelSpace, share_of_mean: float) -> Tensor:
-    """E[f(x) f(y)] between the n taps of a kernel, (n, n), for the inputs that kernels are normalised for."""
-    lines = [torch.exp(-((axis - axis[:, None]) ** 2) / (2 * CORRELATION_LENGTH**2)) for axis in space.axes]
-    return share_of_mean + (1 - share_of_mean) * functools.reduce(torch.kron, lines)
-
-
 def _coupling_orders(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> list[int]:
     """The orders l of the harmonics that couple two irreps."""
     highest = min(irrep_in.l + irrep_out.l, space.lmax)
@@ -140,7 +120,7 @@ def kernel_basis(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) ->
 
 
 def _basis_functions(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> list[Tensor]:
-    correlation = _tap_correlation(space, SHARE_OF_MEAN if is_scalar(irrep_in) else 0.0)
+    correlation = tap_correlation(space.axes, SHARE_OF_MEAN if is_scalar(irrep_in) else 0.0)
     accepted: list[Tensor] = []
     directions: list[Tensor] = []  # orthonormal, spanning the accepted functions
     for l in _coupling_orders(irrep_in, irrep_out, space):

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from e3nn import o3
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..kernels import AssembledConvolution, placed
 from ..lattice import num_taps
-from ..plain import plain_convolution
 from .basis import RADIAL_BASES, KernelSpace, kernel_basis
 from .irreps import is_scalar, parse_irreps
 
 __all__ = ["Convolution"]
 
 
-class Convolution(nn.Module):
+class Convolution(AssembledConvolution):
     """3-D convolution that commutes with rotations, between features of any irreps.
 
     y_o = sum_i K_oi * x_i with K_oi = sum_p w_p b_p over the basis of :func:`kernel_basis`. The centre tap (a delta
@@ -65,53 +62,42 @@ class Convolution(nn.Module):
         bias: bool = False,
         allow_zero: bool = False,
     ) -> None:
-        super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
         if radial_basis not in RADIAL_BASES:
             raise ValueError(f"radial_basis={radial_basis!r} is not known; choose from {list(RADIAL_BASES)}.")
-        self.irreps_in = parse_irreps(irreps_in, group, "irreps_in")
-        self.irreps_out = parse_irreps(irreps_out, group, "irreps_out")
-        self.space = KernelSpace(kernel_size, lmax, radial_basis, group, tuple(spacing))
-        self.taps = num_taps(kernel_size, spacing)
-
-        paths = {pair: len(kernel_basis(*pair, self.space)) for pair in self._pairs()}
-        for _, out in self.irreps_out:
-            if not allow_zero and not any(paths[source, out] for _, source in self.irreps_in):
+        parsed_in = parse_irreps(irreps_in, group, "irreps_in")
+        parsed_out = parse_irreps(irreps_out, group, "irreps_out")
+        space = KernelSpace(kernel_size, lmax, radial_basis, group, tuple(spacing))
+        paths = {(i, o): len(kernel_basis(i, o, space)) for _, i in parsed_in for _, o in parsed_out}
+        for _, out in parsed_out:
+            if not allow_zero and not any(paths[source, out] for _, source in parsed_in):
                 raise ValueError(
-                    f"No kernel leads from {self.irreps_in} to {out} under {group} with lmax={lmax} and "
-                    f"kernel_size={kernel_size}. Remove {out} from {self.irreps_out}, raise lmax, "
-                    f"or add an irrep to {self.irreps_in} from which {out} can be reached."
+                    f"No kernel leads from {parsed_in} to {out} under {group} with lmax={lmax} and "
+                    f"kernel_size={kernel_size}. Remove {out} from {parsed_out}, raise lmax, "
+                    f"or add an irrep to {parsed_in} from which {out} can be reached."
                 )
+        num_weights = sum(mo * mi * paths[i, o] for mo, o in parsed_out for mi, i in parsed_in)
+        num_scalars = sum(mul for mul, ir in parsed_out if is_scalar(ir))
+        zeros = torch.zeros(num_scalars) if bias and num_scalars else None
+        super().__init__(torch.randn(num_weights), zeros, num_taps(kernel_size, spacing))
+        self.irreps_in, self.irreps_out, self.space = parsed_in, parsed_out, space
         # What the kernel is assembled from, as plain numbers, for compilers cannot look into irreps: of each summand of
         # the output its multiplicity, dimension, the factor of its weights, and the paths from each of the input.
         self._rows = [
-            (mul, ir.dim, max(sum(m * paths[i, ir] for m, i in self.irreps_in), 1) ** -0.5, is_scalar(ir))
-            for mul, ir in self.irreps_out
+            (mul, ir.dim, max(sum(m * paths[i, ir] for m, i in parsed_in), 1) ** -0.5, is_scalar(ir))
+            for mul, ir in parsed_out
         ]
-        self._columns = [(mul, ir.dim) for mul, ir in self.irreps_in]
-        self._paths = [[paths[i, o] for _, i in self.irreps_in] for _, o in self.irreps_out]
-        blocks = itertools.product(self.irreps_out, self.irreps_in)
-        num_weights = sum(mo * mi * paths[i, o] for (mo, o), (mi, i) in blocks)
-        self.weight = nn.Parameter(torch.randn(num_weights))
-        num_scalars = sum(mul for mul, ir in self.irreps_out if is_scalar(ir))
-        self.bias = nn.Parameter(torch.zeros(num_scalars)) if bias and num_scalars else None
+        self._columns = [(mul, ir.dim) for mul, ir in parsed_in]
+        self._paths = [[paths[i, o] for _, i in parsed_in] for _, o in parsed_out]
         self._bases: list[list[Tensor]] = []
         self._place_bases()
-        self._cached: tuple[Tensor, Tensor] | None = None
-
-    def _pairs(self) -> set[tuple[o3.Irrep, o3.Irrep]]:
-        return {(i, o) for _, i in self.irreps_in for _, o in self.irreps_out}
 
     def _place_bases(self) -> None:
-        # Not buffers: they follow the weight's device and type from the float64 original, which no cast rounds twice.
-        place = _basis_on(self.weight.device, self.weight.dtype)
-        self._bases = [[place(i, o, self.space) for _, i in self.irreps_in] for _, o in self.irreps_out]
+        def place(irrep_in: o3.Irrep, irrep_out: o3.Irrep) -> Tensor:
+            return placed(kernel_basis, (irrep_in, irrep_out, self.space), self.weight).flatten(1)
 
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Convolution:
-        super()._apply(fn, recurse)
-        self._place_bases()
-        return self
+        self._bases = [[place(i, o) for _, i in self.irreps_in] for _, o in self.irreps_out]
 
     def kernel(self) -> Tensor:
         """The dense kernel, ``(irreps_out.dim, irreps_in.dim, *taps)``, differentiable in the weights."""
@@ -128,18 +114,7 @@ class Convolution(nn.Module):
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows, dim=0)
 
-    def _kernel_for_call(self) -> Tensor:
-        """Assemble the kernel, or take that of the last call where no gradient is asked for and no weight changed.
-
-        The weights themselves are compared: version counters miss what is written through ``.data``."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            self._cached = None
-            return self.kernel()
-        if self._cached is None or not _same(self._cached[0], self.weight):
-            self._cached = (self.weight.detach().clone(), self.kernel())
-        return self._cached[1]
-
-    def _dense_bias(self) -> Tensor | None:
+    def dense_bias(self) -> Tensor | None:
         if self.bias is None:
             return None
         parts, used = [], 0
@@ -148,40 +123,7 @@ class Convolution(nn.Module):
             used += mul if scalar else 0
         return torch.cat(parts)
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            kernel = self._kernel_for_call()
-        return F.conv3d(x, kernel, self._dense_bias(), padding=[taps // 2 for taps in self.taps])
-
-    def materialize(self) -> nn.Module:
-        """The plain convolution with the same kernel."""
-        kernel, bias = self.kernel().detach(), self._dense_bias()
-        return plain_convolution(kernel, None if bias is None else bias.detach())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_cached": None}  # type: ignore[misc]
-
     def extra_repr(self) -> str:
         return (
             f"{self.irreps_in} -> {self.irreps_out}, {', '.join(f'{k}={v}' for k, v in self.space._asdict().items())}"
         )
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
-
-
-_PLACED: dict[Any, Tensor] = {}
-
-
-def _basis_on(device: torch.device, dtype: torch.dtype) -> Callable[[o3.Irrep, o3.Irrep, KernelSpace], Tensor]:
-    """Bases as (paths, everything else) matrices on a device, shared between all layers of a process."""
-
-    def place(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> Tensor:
-        key = (irrep_in, irrep_out, space, device, dtype)
-        if key not in _PLACED:
-            with torch.inference_mode(False):  # an inference tensor could never be trained with
-                _PLACED[key] = kernel_basis(irrep_in, irrep_out, space).flatten(1).to(device, dtype)
-        return _PLACED[key]
-
-    return place

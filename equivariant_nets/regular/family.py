@@ -1,0 +1,115 @@
+"""The parts of a U-Net with fields of a regular representation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from ..lattice import Lattice
+from ..resampling import Downsample, MaxPool
+from .convolution import DepthwiseConvolution, Fields, GroupConvolution
+from .groups import find_group
+from .normalization import NORMALIZATIONS, FieldDropout, FieldNorm
+from .projection import PROJECTIONS, GroupPool
+
+__all__ = ["RegularFamily"]
+
+ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(inplace=True),
+    "silu": lambda: nn.SiLU(inplace=True),
+    "gelu": nn.GELU,
+}
+POINTWISE: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class RegularFamily:
+    """Parts for :class:`equivariant_nets.unet.UNet`; a representation is a number of fields.
+
+    The arguments are those of :func:`equivariant_nets.RegularUNet`; ``features`` has one number for each level.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        group: str,
+        features: Sequence[int],
+        kernel_size: int,
+        separable: bool,
+        normalization: str,
+        downsampling: str,
+        dropout: float,
+        projection: str,
+        activation: str,
+    ) -> None:
+        for name, channels in {"in_channels": in_channels, "out_channels": out_channels}.items():
+            if channels < 1:
+                raise ValueError(f"{name}={channels} is not a number of channels; give 1 or more.")
+        for name, value, legal in (
+            ("normalization", normalization, NORMALIZATIONS),
+            ("projection", projection, PROJECTIONS),
+            ("activation", activation, ACTIVATIONS),
+        ):
+            if value not in legal:
+                raise ValueError(f"{name}={value!r} is not known; choose from {list(legal)}.")
+        self.spatial_dims = spatial_dims
+        self.group = find_group(group, spatial_dims)
+        self.input = Fields(in_channels, 1)
+        self.output = out_channels
+        self.features = features
+        self.kernel_size = kernel_size
+        self.separable = separable
+        self.normalization = normalization
+        self.downsampling = downsampling
+        self.dropout = dropout
+        self.projection = projection
+        self.activation = activation
+
+    def encoder_features(self, level: int) -> Fields:
+        return Fields(self.features[level], self.group.order)
+
+    decoder_features = encoder_features
+
+    def reachable(self, rep_in: Fields, target: Fields) -> Fields:
+        return target
+
+    def read(self, rep: Fields, readers: Sequence[Fields], by_head: bool) -> Fields:
+        return rep
+
+    def block(self, rep_in: Fields, middle: Fields, rep_out: Fields, lattice: Lattice) -> nn.Module:
+        lifting = rep_in == self.input
+        return nn.Sequential(
+            *self._layer(rep_in, middle, lattice, lifting), *self._layer(middle, rep_out, lattice, lifting=False)
+        )
+
+    def _layer(self, rep_in: Fields, rep_out: Fields, lattice: Lattice, lifting: bool) -> list[nn.Module]:
+        bias = self.normalization == "none"
+        layer: list[nn.Module] = []
+        if self.separable and not lifting:
+            layer.append(GroupConvolution(rep_in.count, rep_out.count, self.group, 1))
+            layer.append(DepthwiseConvolution(rep_out.count, self.group, self.kernel_size, lattice.spacing, bias))
+        else:
+            options = self.group, self.kernel_size, lifting, lattice.spacing, bias
+            layer.append(GroupConvolution(rep_in.count, rep_out.count, *options))
+        if not bias:
+            layer.append(FieldNorm(rep_out.count, self.normalization))
+        layer.append(ACTIVATIONS[self.activation]())
+        if self.dropout:
+            layer.append(FieldDropout(rep_out.count, self.dropout))
+        return layer
+
+    def shortcut(self, rep_in: Fields, rep_out: Fields) -> nn.Module:
+        if rep_in == rep_out:
+            return nn.Identity()
+        return GroupConvolution(rep_in.count, rep_out.count, self.group, 1, lifting=rep_in == self.input)
+
+    def downsample(self, rep: Fields, lattice: Lattice) -> nn.Module:
+        if self.downsampling == "max":
+            return MaxPool(rep.dim, lattice.halved)
+        return Downsample(self.downsampling, lattice.halved)
+
+    def head(self, rep: Fields) -> nn.Module:
+        return nn.Sequential(GroupPool(rep.count, self.projection), POINTWISE[self.spatial_dims](rep.count, self.output, 1))

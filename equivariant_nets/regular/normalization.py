@@ -1,0 +1,64 @@
+"""Normalization and dropout of whole fields, jointly over the elements of the group."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["NORMALIZATIONS", "FieldDropout", "FieldNorm"]
+
+NORMALIZATIONS: dict[str, type[nn.Module] | None] = {
+    "instance": nn.InstanceNorm1d,
+    "batch": nn.BatchNorm1d,
+    "none": None,
+}
+
+
+class FieldNorm(nn.Module):
+    """Instance or batch normalization with one mean, one deviation and one learned affine map a field.
+
+    Args:
+        fields: number of fields.
+        normalization: ``instance`` or ``batch``.
+
+    Shape: ``(B, fields * order, *spatial)`` to the same.
+    """
+
+    def __init__(self, fields: int, normalization: str) -> None:
+        super().__init__()
+        norm = NORMALIZATIONS[normalization]
+        if norm is None:
+            raise ValueError("normalization='none' needs no FieldNorm; choose 'instance' or 'batch'.")
+        self.fields = fields
+        self.norm = norm(fields, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.reshape(x.shape[0], self.fields, -1)).view(x.shape)
+
+
+class FieldDropout(nn.Module):
+    """Drop whole fields: all elements and all voxels of one field of one sample together.
+
+    Args:
+        fields: number of fields.
+        p: probability of a drop; what is kept is divided by 1 - p.
+
+    Shape: ``(B, fields * order, *spatial)`` to the same.
+    """
+
+    def __init__(self, fields: int, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout={p} is not a probability; give 0 <= dropout < 1.")
+        self.fields = fields
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout1d(x.reshape(x.shape[0], self.fields, -1), self.p, self.training).view(x.shape)
+
+    def materialize(self) -> nn.Identity:
+        """What dropout is in evaluation."""
+        return nn.Identity()
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

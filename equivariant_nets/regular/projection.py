@@ -1,0 +1,34 @@
+"""From fields back to plain channels."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["PROJECTIONS", "GroupPool"]
+
+PROJECTIONS = ("mean", "max")
+
+
+class GroupPool(nn.Module):
+    """The mean or the maximum of each field over the elements of the group: one invariant channel a field.
+
+    Args:
+        fields: number of fields.
+        projection: ``mean`` or ``max``.
+
+    Shape: ``(B, fields * order, *spatial)`` to ``(B, fields, *spatial)``.
+    """
+
+    def __init__(self, fields: int, projection: str) -> None:
+        super().__init__()
+        if projection not in PROJECTIONS:
+            raise ValueError(f"projection={projection!r} is not known; choose from {list(PROJECTIONS)}.")
+        self.fields = fields
+        self.projection = projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.unflatten(1, [self.fields, -1])
+        return x.mean(2) if self.projection == "mean" else x.amax(2)
+
+    def extra_repr(self) -> str:
+        return f"{self.projection}, {self.fields} fields"

@@ -87,7 +87,7 @@ class PooledDice(Metric):
     """The highest Dice over all thresholds, of all pixels of an epoch together: what chooses a checkpoint.
 
     Args:
-        output_transform: from the engine's output to ``(probabilities, labels, masks)``, each a list of tensors.
+        output_transform: from the engine's output to ``(probabilities, labels)``, each a list of tensors.
         device: of the sums.
     """
 
@@ -101,9 +101,8 @@ class PooledDice(Metric):
 
     @reinit__is_reduced
     def update(self, output: Sequence[Sequence[Tensor]]) -> None:
-        for probability, label, mask in zip(*output, strict=True):
-            tensors = [torch.as_tensor(x).detach().cpu() for x in (probability, label, mask)]
-            self._scores.update(*tensors)
+        for probability, label in zip(*output, strict=True):
+            self._scores.update(torch.as_tensor(probability).detach().cpu(), torch.as_tensor(label).cpu())
         self._histograms = self._scores.histograms.to(self._device)
 
     @sync_all_reduce("_histograms")

@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 __all__ = [
     "case_name",
     "plot_rotation_curves",
+    "plot_vessel_curves",
     "read_rotation_table",
     "summarize_rotation_table",
     "three_planes",
@@ -125,6 +126,32 @@ def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], column: str, **s
     errors = np.array([_standard_error(values) for values in by_angle])
     axis.plot(angles, means, **style)
     axis.fill_between(angles, means - errors, means + errors, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def plot_vessel_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
+    """Plot the Dice of vessels against the angle by which photographs were turned, a panel for each data set.
+
+    Args:
+        tables: the ``vessel_scores.csv`` of each network, by the name that the legend shows.
+        path: the PNG to write.
+    """
+    rows = {name: read_rotation_table(table) for name, table in tables.items()}
+    datasets = list(dict.fromkeys(row["dataset"] for own in rows.values() for row in own))
+    figure, axes = plt.subplots(1, len(datasets), figsize=(4 * len(datasets), 3.4), sharey=True, squeeze=False)
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        for name, own in rows.items():
+            chosen = [row for row in own if row["dataset"] == dataset and row["reader"] == "network"]
+            curve = sorted((float(row["angle_degrees"]), float(row["dice"])) for row in chosen)
+            axis.plot(*zip(*curve, strict=True), marker="o", markersize=3, label=name)
+        human = [row for own in rows.values() for row in own if row["dataset"] == dataset and row["reader"] != "network"]
+        if human:
+            axis.axhline(float(human[0]["dice"]), color="grey", linestyle=":", label="second observer")
+        axis.set_title(dataset)
+        axis.set_xlabel("rotation (degrees)")
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("Dice of vessels")
+    axes[0, 0].legend(frameon=False)
+    return _save(figure, path)
 
 
 def three_planes(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.transforms import GaussianSmooth, MapTransform, Randomizable, SpatialCrop
 from monai.utils import convert_to_tensor
@@ -219,8 +218,10 @@ class PatchDataset(Dataset, Randomizable):
                     f"patch_size={self.patch_size} exceeds a photograph of {tuple(mask.shape[1:])} pixels; choose "
                     "smaller patches."
                 )
-            lit = F.avg_pool2d(mask[None], self.patch_size, stride=1)[0, 0] >= LIT_SHARE
-            self._centres[index] = lit.nonzero().numpy() + self.patch_size // 2
+            corners = np.pad(np.asarray(mask[0], dtype=np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+            size = self.patch_size
+            pixels = corners[size:, size:] - corners[:-size, size:] - corners[size:, :-size] + corners[:-size, :-size]
+            self._centres[index] = np.argwhere(pixels >= LIT_SHARE * size**2) + size // 2
         return self._centres[index]
 
     def _crop(self, item: Mapping[Hashable, Any], centre: np.ndarray) -> dict[Hashable, Any]:

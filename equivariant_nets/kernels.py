@@ -26,16 +26,15 @@ SHARE_OF_MEAN = 1 / math.pi
 CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
 
 
-def gaussian_ring(radius: Tensor, ring: int, kernel_size: int) -> Tensor:
+def gaussian_ring(radius: Tensor, ring: int, reach: float) -> Tensor:
     """A Gaussian of width RING_SIGMA at an integer radius; ring 0 is a delta at the centre.
 
-    The cube of taps is cut to a ball: its corners would continue the outermost ring along the diagonals alone, which
-    multiplies that ring's error under a free turn by 2 to 13 on smooth images.
+    The taps are cut to a ball of radius ``reach``: the corners of their cube would continue the outermost ring along
+    the diagonals alone, which multiplies that ring's error under a free turn by 2 to 13 on smooth images.
     """
     if ring == 0:
         return (radius == 0).to(radius)
-    ball = radius < (kernel_size + 1) / 2
-    return ball * torch.exp(-((radius - ring) ** 2) / (2 * RING_SIGMA**2))
+    return (radius < reach) * torch.exp(-((radius - ring) ** 2) / (2 * RING_SIGMA**2))
 
 
 def tap_correlation(axes: Sequence[Tensor], share_of_mean: float) -> Tensor:

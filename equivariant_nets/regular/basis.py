@@ -58,7 +58,7 @@ def _harmonics(sources: Tensor, kernel_size: int) -> Tensor:
     direction = torch.complex(sources[:, 0], sources[:, 1]) / radius.clamp(min=1e-9)
     filters = []
     for ring in range(kernel_size // 2 + 1):
-        profile = gaussian_ring(radius, ring, kernel_size)
+        profile = gaussian_ring(radius, ring, reach=kernel_size / 2)
         for order in range(ring + ORDERS_ABOVE_RADIUS + 1 if ring else 1):
             harmonic = profile * direction**order
             filters += [harmonic.real, harmonic.imag] if order else [profile]

@@ -48,7 +48,8 @@ class KernelSpace(NamedTuple):
 
 def _gaussian_rings(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:
     """Gaussians at the integer radii, and a delta at the centre for l = 0."""
-    return [gaussian_ring(radius, ring, kernel_size) for ring in range(min(l, 1), kernel_size // 2 + 1)]
+    rings = range(min(l, 1), kernel_size // 2 + 1)
+    return [gaussian_ring(radius, ring, reach=(kernel_size + 1) / 2) for ring in rings]
 
 
 def _smooth_finite(radius: Tensor, kernel_size: int, l: int) -> list[Tensor]:

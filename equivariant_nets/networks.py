@@ -15,11 +15,15 @@ __all__ = ["ConventionalUNet", "RegularUNet", "SteerableUNet"]
 
 def _widths(features: int | Sequence[int], depth: int) -> list[int]:
     """The width of each level: doubled with each halving, or as given."""
-    widths = [features * 2**level for level in range(max(depth, 0) + 1)] if isinstance(features, int) else [*features]
-    if len(widths) != max(depth, 0) + 1 or not all(isinstance(width, int) and width >= 1 for width in widths):
+    levels = max(depth, 0) + 1
+    if isinstance(features, int):
+        widths = [features * 2**level for level in range(levels)]
+    else:
+        widths = list(features) if isinstance(features, Sequence) else []
+    if len(widths) != levels or not all(isinstance(width, int) and width >= 1 for width in widths):
         raise ValueError(
             f"features={features!r} are no widths for depth={depth}: give one whole number from 1, which doubles with "
-            f"each halving, or {max(depth, 0) + 1} of them, one for each level, finest first."
+            f"each halving, or {levels} of them, one for each level, finest first."
         )
     return widths
 

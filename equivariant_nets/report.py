@@ -143,7 +143,9 @@ def plot_vessel_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pa
             chosen = [row for row in own if row["dataset"] == dataset and row["reader"] == "network"]
             curve = sorted((float(row["angle_degrees"]), float(row["dice"])) for row in chosen)
             axis.plot(*zip(*curve, strict=True), marker="o", markersize=3, label=name)
-        human = [row for own in rows.values() for row in own if row["dataset"] == dataset and row["reader"] != "network"]
+        human = [
+            row for own in rows.values() for row in own if row["dataset"] == dataset and row["reader"] != "network"
+        ]
         if human:
             axis.axhline(float(human[0]["dice"]), color="grey", linestyle=":", label="second observer")
         axis.set_title(dataset)

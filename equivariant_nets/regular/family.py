@@ -112,4 +112,6 @@ class RegularFamily:
         return Downsample(self.downsampling, lattice.halved)
 
     def head(self, rep: Fields) -> nn.Module:
-        return nn.Sequential(GroupPool(rep.count, self.projection), POINTWISE[self.spatial_dims](rep.count, self.output, 1))
+        return nn.Sequential(
+            GroupPool(rep.count, self.projection), POINTWISE[self.spatial_dims](rep.count, self.output, 1)
+        )

@@ -64,7 +64,9 @@ def test_lattice_subgroup_is_closed_and_of_signed_permutations(group):
     assert group.is_lattice_group == (len(subgroup) == group.order)
 
 
-@pytest.mark.parametrize(("name", "size"), [("C8", 4), ("D8", 8), ("C16", 4), ("C3", 1), ("D3", 2), ("C6", 2), ("D6", 4)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("C8", 4), ("D8", 8), ("C16", 4), ("C3", 1), ("D3", 2), ("C6", 2), ("D6", 4)]
+)
 def test_lattice_subgroups_of_the_plane(name, size):
     assert len(find_group(name, 2).lattice_subgroup) == size
 

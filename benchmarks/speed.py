@@ -1,6 +1,6 @@
-"""Time and memory of the steerable U-Net as ratios to a conventional one of equal width, measured in one run.
+"""Time and memory of one U-Net as ratios to another one of equal width, measured in one run.
 
-    python benchmarks/speed.py [--device cuda] [--sizes 32,48] [--output speed.json]
+    python benchmarks/speed.py [--network steerable] [--reference conventional] [--device cuda] [--output speed.json]
 
 The networks take turns, and each time is the median over the turns. The floor of a network is the time of its bare
 convolutions: the same inputs and kernels, and nothing else. Saved activations are the tensors that autograd keeps for
@@ -22,24 +22,34 @@ from e3nn import o3
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equivariant_nets import ConventionalUNet, SteerableUNet, materialize
-from equivariant_nets.steerable import Convolution
+from equivariant_nets import ConventionalUNet, RegularUNet, SteerableUNet, materialize
+from equivariant_nets.kernels import AssembledConvolution
 
 MIB = 2**20
 NETWORKS: dict[str, Callable[[str, str], nn.Module]] = {
     "steerable": lambda features, gates: SteerableUNet(features=features, gates=gates),
+    "regular": lambda features, gates: RegularUNet(3, 1, 3, "O", fields(features), kernel_size=5),
     "conventional": lambda features, gates: ConventionalUNet(features=o3.Irreps(features).dim),
 }
+CUBE_ROTATIONS = 24
+
+
+def fields(features: str) -> int:
+    """How many fields of the group O have as many channels as these irreps."""
+    width = o3.Irreps(features).dim
+    if width % CUBE_ROTATIONS:
+        raise ValueError(f"features={features} are {width} channels; choose a multiple of {CUBE_ROTATIONS} for fields.")
+    return width // CUBE_ROTATIONS
 
 
 def convolutions(net: nn.Module) -> list[nn.Module]:
     """The convolutions of a network, in the order of its modules."""
-    return [module for module in net.modules() if isinstance(module, Convolution | nn.Conv3d)]
+    return [module for module in net.modules() if isinstance(module, AssembledConvolution | nn.Conv3d)]
 
 
 def dense_kernel(convolution: nn.Module) -> Tensor:
-    """The kernel that a convolution applies; assembled, for a steerable one."""
-    return convolution.kernel() if isinstance(convolution, Convolution) else convolution.weight
+    """The kernel that a convolution applies; assembled, for an equivariant one."""
+    return convolution.kernel() if isinstance(convolution, AssembledConvolution) else convolution.weight
 
 
 class Workload:
@@ -68,7 +78,7 @@ class Workload:
             "bare convolutions, forward": self.bare_inference,
             "construction": self.build,
         }
-        if any(isinstance(module, Convolution) for module in convolutions(self.net)):
+        if any(isinstance(module, AssembledConvolution) for module in convolutions(self.net)):
             parts["kernel assembly, forward and backward"] = self.kernel_assembly
         return parts
 
@@ -144,7 +154,7 @@ class Workload:
         kernels = _bytes(self._saved(lambda: [dense_kernel(module) for module in layers]))
         # And each dense kernel itself, unless it is a parameter; mixed precision saves a copy of those too.
         dtype = torch.get_autocast_dtype(self.device.type) if self.amp else torch.float32
-        dense = [dense_kernel(module) for module in layers if self.amp or isinstance(module, Convolution)]
+        dense = [dense_kernel(module) for module in layers if self.amp or isinstance(module, AssembledConvolution)]
         kernels += sum(kernel.numel() * dtype.itemsize for kernel in dense)
         result = {
             "saved activations": (saved - kernels) / MIB,
@@ -211,37 +221,39 @@ def measure_times(workloads: dict[str, Workload], repeats: int, label: str) -> d
 
 
 def measure(
-    size: int, features: str, gates: str, repeats: int, device: torch.device, seed: int
+    pair: tuple[str, str], size: int, features: str, gates: str, repeats: int, device: torch.device, seed: int
 ) -> list[dict[str, Any]]:
-    """A row for each quantity, at one size."""
-    workloads = {name: Workload(name, features, gates, size, device, seed) for name in NETWORKS}
+    """A row for each quantity of a network and its reference, at one size."""
+    workloads = {name: Workload(name, features, gates, size, device, seed) for name in pair}
     memory = {name: workload.memory() for name, workload in workloads.items()}
     rows = []
     for part, turns in measure_times(workloads, repeats, f"{size}^3").items():
-        row = _row(size, part, "s", {name: median(seconds) for name, seconds in turns.items()})
-        ratios = [s / c for s, c in zip(turns["steerable"], turns.get("conventional", []), strict=False)]
+        row = _row(pair, size, part, "s", {name: median(seconds) for name, seconds in turns.items()})
+        ratios = [s / c for s, c in zip(turns.get(pair[0], []), turns.get(pair[1], []), strict=False)]
         row["ratio by turn"] = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else None
         rows.append({**row, "turns": turns})
-    for quantity in memory["steerable"]:
-        rows.append(_row(size, quantity, "MiB", {name: amounts[quantity] for name, amounts in memory.items()}))
+    for quantity in memory[pair[0]]:
+        rows.append(_row(pair, size, quantity, "MiB", {name: amounts[quantity] for name, amounts in memory.items()}))
     return rows
 
 
-def _row(size: int, quantity: str, unit: str, values: dict[str, float]) -> dict[str, Any]:
-    steerable, conventional = values["steerable"], values.get("conventional")
+def _row(pair: tuple[str, str], size: int, quantity: str, unit: str, values: dict[str, float]) -> dict[str, Any]:
+    own, reference = (values.get(name) for name in pair)
     return {
         "size": f"{size}^3",
         "quantity": quantity,
         "unit": unit,
-        "steerable": steerable,
-        "conventional": conventional,
-        "ratio": steerable / conventional if conventional else None,
+        pair[0]: own,
+        pair[1]: reference,
+        "ratio": own / reference if own and reference else None,
         "ratio by turn": None,
         "turns": {},
     }
 
 
 def main(
+    network: str = "steerable",
+    reference: str = "conventional",
     sizes: Sequence[int] | int | None = None,
     features: str = "8x0e+4x1e+2x2e",
     gates: str = "scalars",
@@ -254,8 +266,10 @@ def main(
     """Measure, print a table, and return its rows.
 
     Args:
+        network: ``steerable``, ``regular`` (of the group O) or ``conventional``.
+        reference: another one of these.
         sizes: sides of the cubes; 32 and 48 on a CPU, 128 on a GPU if None.
-        features: irreps of the steerable network; the conventional one gets as many channels.
+        features: irreps of the steerable network; the others get as many channels. For ``regular``, a multiple of 24.
         gates: of the steerable network: ``scalars``, or ``convolution`` as in the paper.
         repeats: turns of each network.
         device: ``cpu`` or ``cuda``; the GPU where there is one if None. On a GPU with mixed precision.
@@ -263,19 +277,22 @@ def main(
         seed: of weights and images.
         output: JSON file to write.
     """
+    pair = network, reference
+    if network == reference or not set(pair) <= set(NETWORKS):
+        raise ValueError(f"network={network!r} and reference={reference!r} must be two of {list(NETWORKS)}.")
     if threads is not None:
         torch.set_num_threads(threads)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     sizes = sizes or ([128] if place.type == "cuda" else [32, 48])
     sizes = [sizes] if isinstance(sizes, int) else list(sizes)
-    first_construction = {
-        name: timed(lambda build=build: build(features, gates), place) for name, build in NETWORKS.items()
-    }
-    rows = [row for size in sizes for row in measure(size, features, gates, repeats, place, seed)]
+    first_construction = {name: timed(lambda build=NETWORKS[name]: build(features, gates), place) for name in pair}
+    rows = [row for size in sizes for row in measure(pair, size, features, gates, repeats, place, seed)]
     print_table(rows)
     seconds = ", ".join(f"{name} {value:.2f} s" for name, value in first_construction.items())
     print(f"\nThe first construction in a process: {seconds}")
     record = {
+        "network": network,
+        "reference": reference,
         "features": features,
         "gates": gates,
         "sizes": sizes,

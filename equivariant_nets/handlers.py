@@ -12,7 +12,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.transforms import LoadImage, Orientation
 
-from .report import case_name, three_planes
+from .report import case_name, photograph_with_labels, three_planes
 
 __all__ = ["ClassMetricsSaver", "PreviewSaver"]
 
@@ -45,14 +45,15 @@ class ClassMetricsSaver(monai.handlers.MetricsSaver):
 
 
 class PreviewSaver:
-    """Save, beside each segmentation of an inference engine, a PNG of it over its input in three planes.
+    """Save, beside each segmentation of an inference engine, a PNG of it over its input.
 
-    The planes are the axial, coronal and sagittal ones, whatever the orientation of the file.
+    A volume is shown in its axial, coronal and sagittal planes, whatever the orientation of the file; a photograph
+    beside itself.
 
     Args:
         output_dir: receives ``<case>_preview.png``.
-        pred_key: key of the predicted label map ``(1, D, H, W)``, already in the space of its input file, which its
-            metadata names.
+        pred_key: key of the predicted label map ``(1, D, H, W)`` or ``(1, W, H)``, already in the space of its input
+            file, which its metadata names.
     """
 
     def __init__(self, output_dir: str | Path, pred_key: str = "pred") -> None:
@@ -69,7 +70,12 @@ class PreviewSaver:
         for item in output:
             prediction = item[self.pred_key]
             source = prediction.meta["filename_or_obj"]
-            image: Any = to_ras(LoadImage(image_only=True, ensure_channel_first=True)(source))
             case = case_name(source)
             path = self.output_dir / f"{case}_preview.png"
+            image: Any
+            if prediction.ndim == 3:
+                image = LoadImage(reader="PILReader", image_only=True, ensure_channel_first=True)(source)
+                photograph_with_labels(image, prediction[0], path)
+                continue
+            image = to_ras(LoadImage(image_only=True, ensure_channel_first=True)(source))
             three_planes(image[0], [(case, to_ras(prediction)[0])], path, spacing_mm=image.pixdim.tolist())

@@ -75,7 +75,7 @@ class AssembledConvolution(nn.Module):
         raise NotImplementedError
 
     def _place_bases(self) -> None:
-        """Fetch what the kernel is made of to the device and type of the weights; at the end of the construction, too."""
+        """Fetch what the kernel is made of to the device and type of the weights; the constructor calls it, too."""
         raise NotImplementedError
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> AssembledConvolution:

@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 
 __all__ = [
     "case_name",
+    "photograph_with_labels",
     "plot_rotation_curves",
     "plot_vessel_curves",
     "read_rotation_table",
@@ -40,8 +41,8 @@ STYLE = (
 
 
 def case_name(path: str | Path) -> str:
-    """What tables and pictures call a case: the name of its file, without ``.nii`` or ``.nii.gz``."""
-    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
+    """What tables and pictures call a case: the name of its file, without ``.nii.gz`` or what else it ends on."""
+    return Path(Path(path).name.removesuffix(".gz")).stem
 
 
 def read_rotation_table(table: str | Path) -> list[dict[str, str]]:
@@ -194,6 +195,24 @@ def three_planes(
             panel.set_aspect(up / across)
             panel.set_axis_off()
         axes[row, 1].set_title(title)
+    return _save(figure, path)
+
+
+def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarray, path: str | Path) -> Path:
+    """Write a PNG: a colour photograph, and beside it the same with a label map laid over it.
+
+    Args:
+        image: ``(3, W, H)``, values from 0 to 255.
+        label: ``(W, H)``; what is above 0 is drawn.
+        path: the PNG to write.
+    """
+    colours = np.asarray(torch.as_tensor(image), dtype=float).T.clip(0, 255) / 255
+    foreground = np.asarray(torch.as_tensor(label)).T > 0
+    figure, axes = plt.subplots(1, 2, figsize=(12, 6))
+    for axis in axes:
+        axis.imshow(colours)
+        axis.set_axis_off()
+    axes[1].imshow(np.ma.masked_equal(foreground, 0), cmap="winter", alpha=0.8, interpolation="nearest")
     return _save(figure, path)
 
 

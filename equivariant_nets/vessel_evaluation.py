@@ -49,7 +49,7 @@ def predict_vessels(
     item["pred"] = MetaTensor(torch.sigmoid(logits.float().cpu()))
     invert = Invertd("pred", steps, orig_keys="image", nearest_interp=False, to_tensor=True)
     probability: Any = invert(item)["pred"]
-    return torch.as_tensor(probability).as_subclass(Tensor).clamp(0, 1) * (photograph["mask"] > 0.5)
+    return probability.as_tensor().clamp(0, 1) * (photograph["mask"].as_tensor() > 0.5)
 
 
 def _turn(degrees: float) -> list[Any]:
@@ -123,11 +123,13 @@ class VesselEvaluation:
             scores.update(self.predict(photograph), photograph["label"], photograph["mask"])
         return scores.best_threshold()
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[tuple[str, float], dict[str, float]]:
         """Score every photograph at every angle, write the tables and the picture, and return the scores by data set
         and angle."""
         threshold = self.best_threshold()
-        rows, case_rows, result = [], [], {}
+        rows: list[dict[str, Any]] = []
+        case_rows: list[dict[str, Any]] = []
+        result = {}
         for name, items in self.data.items():
             pooled = {angle: PooledScores() for angle in self.angles_degrees}
             human = PooledScores()

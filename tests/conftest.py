@@ -10,7 +10,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--real-data",
         metavar="DIR",
-        help="folder of real data sets (it holds hippocampus/); tests on real data are skipped without it",
+        help="folder of real data sets (it holds hippocampus/ and retina/); tests on real data are skipped without it",
     )
 
 
@@ -32,6 +32,15 @@ def real_hippocampus(real_data) -> Path:
     folder = real_data / "hippocampus"
     if not (folder / "imagesTr").is_dir() or not (folder / "labelsTr").is_dir():
         raise FileNotFoundError(f"{folder} must hold imagesTr and labelsTr of MSD Task04")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_retina(real_data) -> Path:
+    """The folder of DRIVE, CHASE_DB1 and STARE: an error where real data was given without them."""
+    folder = real_data / "retina"
+    if missing := [name for name in ("drive", "chase_db1", "stare") if not (folder / name).is_dir()]:
+        raise FileNotFoundError(f"{folder} must hold {', '.join(missing)}")
     return folder
 
 

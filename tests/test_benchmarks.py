@@ -92,6 +92,18 @@ def test_speed_reports_every_quantity_as_a_ratio(benchmark, tmp_path):
             assert len(seconds) == 3
 
 
+def test_speed_compares_any_two_networks(benchmark):
+    speed = benchmark("speed")
+    options = {"features": "8x0e+2x1e+2x2e", "repeats": 1, "device": "cpu", "threads": 1, "sizes": 9}
+    rows = speed["main"](network="regular", reference="steerable", **options)
+    assembly = next(row for row in rows if row["quantity"].startswith("kernel assembly"))
+    assert assembly["ratio"] == pytest.approx(assembly["regular"] / assembly["steerable"])
+    with pytest.raises(ValueError, match="are 30 channels; choose a multiple of 24"):
+        speed["main"](network="regular", **{**options, "features": "8x0e+4x1e+2x2e"})
+    with pytest.raises(ValueError, match="must be two of"):
+        speed["main"](network="steerable", reference="steerable")
+
+
 def test_floor_convolves_what_the_network_convolves(benchmark):
     workload = benchmark("speed")["Workload"]("steerable", FEATURES, "scalars", 9, torch.device("cpu"), 0)
     workload.parts()

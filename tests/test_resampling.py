@@ -5,9 +5,8 @@ import itertools
 import pytest
 import torch
 
-from equivariant_nets.resampling import MaxPool
 from equivariant_nets.equivariance import transform_field
-from equivariant_nets.resampling import LINEAR_DOWNSAMPLINGS, Downsample, Upsample
+from equivariant_nets.resampling import LINEAR_DOWNSAMPLINGS, Downsample, MaxPool, Upsample
 from equivariant_nets.rotations import lattice_symmetries
 
 WINDOWS = sorted(LINEAR_DOWNSAMPLINGS)

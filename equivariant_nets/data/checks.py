@@ -80,8 +80,8 @@ class CheckVolumed(MapTransform):
     the file. Tensors with metadata, plain tensors and arrays are legal; without metadata no affine is compared.
 
     Args:
-        image_keys: keys of the images. Each is numeric, finite, of ``spatial_dims`` spatial axes, and no channel is constant.
-            All of them have one spatial shape and affine.
+        image_keys: keys of the images. Each is numeric, finite, of ``spatial_dims`` spatial axes, and no channel is
+            constant. All of them have one spatial shape and affine.
         label_key: key of the label map: one channel of whole numbers on the images' grid. Data without this key, as
             at inference, passes.
         num_channels: channels that each image must have.

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 import torch
-from monai.config import KeysCollection
 from monai.transforms import GaussianSmooth, MapTransform, Randomizable, SpatialCrop
 from monai.utils import convert_to_tensor
 from torch import Tensor
@@ -18,7 +17,7 @@ __all__ = ["FieldOfViewd", "NormalizeFundusd", "PatchDataset", "direction_shares
 
 GREEN = 1  # the channel in which vessels stand out best
 # A photograph is dark outside the field of view: this share of its bright pixels divides the two.
-DARK = 0.15
+DARK = 0.2
 NUM_DIRECTIONS = 4
 DOMINANT_SHARE = 0.45
 LIT_SHARE = 0.6
@@ -50,10 +49,8 @@ class FieldOfViewd(MapTransform):
         level = DARK * float(torch.quantile(brightness[::4, ::4], 0.95))
         regions, count = scipy.ndimage.label((brightness > level).cpu().numpy())
         if not count or level <= 0:
-            raise ValueError(
-                f"{getattr(image, 'meta', {}).get('filename_or_obj', 'A photograph')} shows no lit region: all of it is "
-                "dark. Give a colour fundus photograph."
-            )
+            name = getattr(image, "meta", {}).get("filename_or_obj", "A photograph")
+            raise ValueError(f"{name} shows no lit region: all of it is dark. Give a colour fundus photograph.")
         largest = regions == np.bincount(regions.flat)[1:].argmax() + 1
         filled = scipy.ndimage.binary_fill_holes(largest)
         mask = image[:1].clone()
@@ -72,21 +69,27 @@ class NormalizeFundusd(MapTransform):
         image_key: of photographs ``(3, W, H)``, which become ``(1, W, H)``.
         mask_key: of the field of view ``(1, W, H)``.
         sigma: of the window, in pixels.
+        rim: pixels at the edge of the field of view, where photographs fade, that count as outside.
 
     Source: Foracchia et al. 2005, Luminosity and contrast normalization in retinal images.
     """
 
-    def __init__(self, image_key: Hashable = "image", mask_key: Hashable = "mask", sigma: float = 25.0) -> None:
+    def __init__(
+        self, image_key: Hashable = "image", mask_key: Hashable = "mask", sigma: float = 100.0, rim: float = 4.0
+    ) -> None:
         super().__init__([image_key])
         self.image_key = image_key
         self.mask_key = mask_key
         self.smooth = GaussianSmooth(sigma)
+        self.rim = rim
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         image = d[self.image_key]
         green = convert_to_tensor(image, track_meta=False)[GREEN : GREEN + 1].float()
-        mask = (convert_to_tensor(d[self.mask_key], track_meta=False) > 0.5).to(green)
+        inside = np.pad(np.asarray(d[self.mask_key][0]) > 0.5, 1)
+        depth = scipy.ndimage.distance_transform_edt(inside)[None, 1:-1, 1:-1]
+        mask = torch.from_numpy(depth > self.rim).to(green)
         weight = self._smooth(mask).clamp(min=1e-6)
         mean = self._smooth(green * mask) / weight
         centred = (green - mean) * mask
@@ -156,12 +159,12 @@ class PatchDataset(Dataset, Randomizable):
         directions: Sequence[int] | None = None,
         transform: Callable[[dict[Hashable, Any]], Any] | None = None,
         seed: int = 0,
-        keys: KeysCollection = ("image", "label", "mask"),
+        keys: Sequence[Hashable] = ("image", "label", "mask"),
     ) -> None:
         for name, value in {"patch_size": patch_size, "length": length, "count": 1 if count is None else count}.items():
             if value < 1:
                 raise ValueError(f"{name}={value} must be 1 or more.")
-        if directions is not None and not set(directions) <= set(range(NUM_DIRECTIONS)) or directions == []:
+        if (directions is not None and not set(directions) <= set(range(NUM_DIRECTIONS))) or directions == []:
             raise ValueError(f"directions={directions!r} is not legal; give some of 0, 1, 2 and 3, or None for all.")
         self.images = images
         self.patch_size = patch_size

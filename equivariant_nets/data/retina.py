@@ -1,8 +1,9 @@
-"""Lists of fundus photographs with their vessels, from the users' own downloads: DRIVE, CHASE_DB1, STARE, PRIME-FP20."""
+"""Fundus photographs and their vessels, from the users' own downloads: DRIVE, CHASE_DB1, STARE, PRIME-FP20."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ def _chase(folder: Path) -> dict[str, list[Item]]:
         return {"image": find(f"Image_{name}.jpg"), **labels, **optional, "case": f"chase_{name}"}
 
     children = [[eye(child, side) for side in "LR"] for child in range(1, 15)]
-    return {**_hold_out(children[:10]), "test": sum(children[10:], [])}
+    return {**_hold_out(children[:10]), "test": [*chain(*children[10:])]}
 
 
 def _stare(folder: Path) -> dict[str, list[Item]]:
@@ -85,8 +86,8 @@ def _prime(folder: Path) -> dict[str, list[Item]]:
 
 def _hold_out(patients: Sequence[list[Item]]) -> dict[str, list[Item]]:
     """Every fifth patient for validation, with all images."""
-    validation = sum(patients[4::5], [])
-    training = sum((images for index, images in enumerate(patients) if index % 5 != 4), [])
+    validation = [*chain(*patients[4::5])]
+    training = [*chain(*(images for index, images in enumerate(patients) if index % 5 != 4))]
     return {"training": training, "validation": validation}
 
 
@@ -162,7 +163,7 @@ def _checked_items(name: str, folder: Path) -> dict[str, list[Item]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"The folder {folder} does not exist. {advice}")
     sections = source.items(folder)
-    every: Iterable[Item] = sum(sections.values(), [])
+    every = [*chain(*sections.values())]
     if not every:
         raise FileNotFoundError(f"{folder} holds no labelled photograph. {advice}")
     paths = (path for item in every for key, path in item.items() if key != "case")

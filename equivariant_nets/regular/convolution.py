@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from .groups import Group
 __all__ = ["DepthwiseConvolution", "Fields", "GroupConvolution"]
 
 
-class Fields(NamedTuple):
+@dataclass(frozen=True)
+class Fields:
     """What channels carry: a number of fields, each of as many channels as the group has elements, side by side; or of
     one channel, where the group does nothing but move it."""
 
@@ -28,7 +29,7 @@ class Fields(NamedTuple):
         """Number of channels."""
         return self.count * self.size
 
-    def __add__(self, other: Fields) -> Fields:  # type: ignore[override]
+    def __add__(self, other: Fields) -> Fields:
         return Fields(self.count + other.count, self.size)
 
 
@@ -143,7 +144,7 @@ class GroupConvolution(_FilterConvolution):
 
 
 class DepthwiseConvolution(_FilterConvolution):
-    """Convolution of each channel of each field with one filter of that field: K[(o, g)](x) = sum_b w[o, b] psi_b(g^-1 x).
+    """Convolution of each channel with the filter of its field: K[(o, g)](x) = sum_b w[o, b] psi_b(g^-1 x).
 
     After a :class:`GroupConvolution` of one tap, which mixes fields and elements, it makes the separable group
     convolution.
@@ -154,8 +155,8 @@ class DepthwiseConvolution(_FilterConvolution):
 
     Shape: ``(B, fields * order, *spatial)`` to the same.
 
-    Source: the group convolutions of MELBA 2024:010; Lengyel and van Gemert 2021, Exploiting learned symmetries in group
-    equivariant convolutions.
+    Source: the group convolutions of MELBA 2024:010; Lengyel and van Gemert 2021, Exploiting learned symmetries in
+    group equivariant convolutions.
     """
 
     def __init__(

@@ -7,6 +7,8 @@ from monai.bundle import ConfigParser
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = sorted(path.name for path in BUNDLES.iterdir() if path.is_dir())
+RETINA = [name for name in NAMES if name.startswith("retina")]
+VOLUMES = [name for name in NAMES if name not in RETINA]
 
 
 def load_shipped(name, **overrides):

@@ -16,6 +16,9 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
+from photographs import write_chase, write_drive
+
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TINY = {
     "phantom_so3_segmentation": {
@@ -24,6 +27,15 @@ TINY = {
     "hippocampus_mri_so3_segmentation": {"features": "2x0e+1x1e"},
     "hippocampus_mri_conventional_segmentation": {"features": 3},
 }  # fmt: skip
+# Those of photographs; their data is in the layouts of DRIVE and CHASE_DB1.
+SMALL_PHOTOGRAPHS = {
+    "datasets": ["drive"], "test_datasets": ["drive"], "field_of_view_pixels": 40, "patch_size": 24,
+    "patches_per_epoch": 8, "sweep_cases": 2,
+}  # fmt: skip
+TINY_RETINA = {
+    "retina_vessels_fundus_e2_segmentation": {**SMALL_PHOTOGRAPHS, "features": [1, 1, 1, 1], "group": "C4"},
+    "retina_vessels_fundus_conventional_segmentation": {**SMALL_PHOTOGRAPHS, "features": [2, 2, 2, 2]},
+}
 
 
 def write_cases(folder, count=10, size=(16, 18, 14)):
@@ -57,6 +69,15 @@ def shared_cases(tmp_path_factory):
     return write_cases(tmp_path_factory.mktemp("hippocampus"))
 
 
+@pytest.fixture(scope="session")
+def shared_photographs(tmp_path_factory):
+    """A folder of small photographs in the layouts of DRIVE and CHASE_DB1."""
+    folder = tmp_path_factory.mktemp("photographs")
+    write_drive(folder / "drive")
+    write_chase(folder / "chase_db1")
+    return folder
+
+
 def copy_bundle(name, folder):
     """The configs of a bundle alone: results and weights go to the copy where nothing else is said."""
     shutil.copytree(BUNDLES / name / "configs", folder / name / "configs")
@@ -64,12 +85,15 @@ def copy_bundle(name, folder):
 
 
 @pytest.fixture
-def get_bundle(tmp_path, shared_cases):
+def get_bundle(tmp_path, shared_cases, shared_photographs):
     """Copy a bundle by its name; get its root, and the overrides that make it small."""
 
     def get(name):
-        tiny = TINY[name]
-        data = tmp_path / "phantoms" if "phantom_size" in tiny else shared_cases
+        tiny = {**TINY, **TINY_RETINA}[name]
+        if name in TINY_RETINA:
+            data = shared_photographs
+        else:
+            data = tmp_path / "phantoms" if "phantom_size" in tiny else shared_cases
         return SimpleNamespace(root=copy_bundle(name, tmp_path), tiny={**tiny, "epochs": 1, "dataset_dir": str(data)})
 
     return get
@@ -103,10 +127,10 @@ def run_command():
 def get_network():
     """Build the network of a bundle, with fixed random weights."""
 
-    def get(bundle_root, features):
+    def get(bundle_root, features, **overrides):
         parser = ConfigParser()
         parser.read_config(str(bundle_root / "configs" / "inference.json"))
-        parser["features"] = features
+        parser.update({"features": features, **overrides})
         torch.manual_seed(0)
         return parser.get_parsed_content("network_def")
 

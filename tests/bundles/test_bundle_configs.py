@@ -19,12 +19,15 @@ import equivariant_nets
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.name for path in (ROOT / "bundles").iterdir())
 HIPPOCAMPUS = ["hippocampus_mri_so3_segmentation", "hippocampus_mri_conventional_segmentation"]
+RETINA = ["retina_vessels_fundus_e2_segmentation", "retina_vessels_fundus_conventional_segmentation"]
+VOLUMES = [name for name in NAMES if name not in RETINA]
 WORKFLOWS = {
     "train": ["train.json"],
     "evaluate": ["train.json", "evaluate.json"],
     "multi_gpu_train": ["train.json", "multi_gpu_train.json"],
     "inference": ["inference.json"],
 }
+TINY_FEATURES = dict.fromkeys(RETINA, [1, 2, 1, 2])
 every_bundle = pytest.mark.parametrize("name", NAMES)
 every_workflow = pytest.mark.parametrize("files", WORKFLOWS.values(), ids=WORKFLOWS)
 
@@ -55,8 +58,8 @@ def leaves(node, where=()):
         yield from leaves(child, (*where, str(key)))
 
 
-def test_three_bundles_are_here():
-    assert set(NAMES) == {*HIPPOCAMPUS, "phantom_so3_segmentation"}
+def test_all_bundles_are_here():
+    assert set(NAMES) == {*HIPPOCAMPUS, *RETINA, "phantom_so3_segmentation"}
 
 
 @every_bundle
@@ -107,27 +110,47 @@ def test_every_target_can_be_imported(name, files):
 
 
 @pytest.mark.parametrize("file", ["evaluate.json", "multi_gpu_train.json", "logging.conf"])
-def test_what_bundles_share_is_the_same_in_all(file):
-    first, *others = [path_of(name, file).read_bytes() for name in NAMES]
+@pytest.mark.parametrize("names", [VOLUMES, RETINA], ids=["volumes", "retina"])
+def test_what_bundles_share_is_the_same_in_all(file, names):
+    first, *others = [path_of(name, file).read_bytes() for name in names]
     assert all(other == first for other in others)
 
 
-def test_the_conventional_reference_differs_in_its_network_alone():
-    for file, same_but in (("train.json", {"learning_rate"}), ("inference.json", set())):
-        so3, conventional = (read(name, file) for name in HIPPOCAMPUS)
-        different = {key for key in so3.keys() | conventional.keys() if so3.get(key) != conventional.get(key)}
-        assert different - same_but == {"features", "network_def"}
-        assert so3["network_def"]["depth"] == conventional["network_def"]["depth"]
+@pytest.mark.parametrize(
+    ("names", "network"),
+    [(HIPPOCAMPUS, {"features", "network_def"}), (RETINA, {"features", "network_def", "group", "widths"})],
+    ids=["hippocampus", "retina"],
+)
+def test_the_conventional_reference_differs_in_its_network_alone(names, network):
+    for file, same_but in (("train.json", {"learning_rate"}), ("inference.json", {"threshold"})):
+        equivariant, conventional = (read(name, file) for name in names)
+        keys = equivariant.keys() | conventional.keys()
+        different = {key for key in keys if equivariant.get(key) != conventional.get(key)}
+        assert different - same_but == network
+        for option in ("depth", "kernel_size", "normalization"):
+            assert equivariant["network_def"].get(option) == conventional["network_def"].get(option)
 
 
 def for_the_image(transform):
     """What a transform of an image and its label does to the image."""
-    both = transform.get("keys") == ["image", "label"]
-    kept = {key: value for key, value in transform.items() if key not in ("label_key", "num_classes", "keys")}
-    return {key: value[0] if both and key == "mode" else value for key, value in kept.items()}
+    ignored = ("label_key", "num_classes", "keys", "allow_missing_keys")
+    kept = {key: value for key, value in transform.items() if key not in ignored}
+    several = isinstance(transform.get("keys"), list) and isinstance(transform.get("mode"), list)
+    return {key: value[0] if several and key == "mode" else value for key, value in kept.items()}
 
 
-@every_bundle
+@pytest.mark.parametrize("name", RETINA)
+def test_inference_finds_vessels_as_training_learned(name):
+    train, inference = read(name, "train.json"), read(name, "inference.json")
+    for key in ("network_def", "network", "features", "roi_size", "field_of_view_pixels", "device"):
+        assert train[key] == inference[key], key
+    assert train["validate"]["inferer"] == inference["inferer"]
+    learned = train["train"]["loading_transforms"] + train["train"]["standardizing_transforms"]
+    learned = [for_the_image(t) for t in learned if t["_target_"] != "AsDiscreted"]
+    assert learned == [for_the_image(t) for t in inference["preprocessing"]["transforms"]]
+
+
+@pytest.mark.parametrize("name", VOLUMES)
 def test_inference_segments_as_training_learned(name):
     train, inference = read(name, "train.json"), read(name, "inference.json")
     for key in ("network_def", "network", "features", "roi_size", "ckpt_dir", "ckpt_path", "output_dir", "device"):
@@ -138,7 +161,7 @@ def test_inference_segments_as_training_learned(name):
     assert train["validate"]["preprocessing"]["transforms"] == "@train#deterministic_transforms"
 
 
-@every_bundle
+@pytest.mark.parametrize("name", VOLUMES)
 def test_class_counts_agree(name):
     train, meta = read(name, "train.json"), read(name, "metadata.json")
     output = meta["network_data_format"]["outputs"]["pred"]
@@ -195,15 +218,16 @@ def test_versions_are_those_that_are_pinned_and_released(name):
 def test_the_network_takes_and_gives_what_metadata_says(name, config, n):
     monai.bundle.verify_net_in_out(
         net_id="network_def", meta_file=str(path_of(name, "metadata.json")), config_file=str(path_of(name, config)),
-        device="cpu", n=n, features=3 if "conventional" in name else "2x0e+1x1e",
+        device="cpu", n=n, features=TINY_FEATURES.get(name, 3 if "conventional" in name else "2x0e+1x1e"),
     )  # fmt: skip
 
 
 @every_bundle
-def test_no_property_of_a_workflow_is_missing(name, get_bundle, shared_cases):
+def test_no_property_of_a_workflow_is_missing(name, get_bundle, shared_cases, shared_photographs):
     bundle = get_bundle(name)
     configs = bundle.root / "configs"
-    inference = {"features": bundle.tiny["features"], "dataset_dir": str(shared_cases / "imagesTr")}
+    images = shared_photographs / "drive" / "test" / "images" if name in RETINA else shared_cases / "imagesTr"
+    inference = {"features": bundle.tiny["features"], "dataset_dir": str(images)}
     for kind, config, overrides in (("train", "train.json", bundle.tiny), ("inference", "inference.json", inference)):
         workflow = monai.bundle.create_workflow(
             config_file=str(configs / config), workflow_type=kind, logging_file=False, bundle_root=str(bundle.root),

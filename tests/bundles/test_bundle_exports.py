@@ -35,7 +35,7 @@ def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, tmp_path):
     _, network = load_shipped(name)
     pairs = []
     for size in ((24, 24, 24), (19, 26, 21)):
-        image = torch.randn(1, 1, *size)
+        image = torch.randn(1, 1, *size[: network.spatial_dims])
         with torch.no_grad():
             pairs.append((image, network(image)))
     torch.save(pairs, tmp_path / "pairs.pt")

@@ -1,0 +1,221 @@
+"""Laws of the retina bundles, run with the commands that users type, and of their shipped weights."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from bundle_files import BUNDLES, RETINA, load_shipped
+from monai.bundle import ConfigParser
+from monai.data import partition_dataset
+from photographs import photograph
+from PIL import Image
+
+from equivariant_nets import equivariance_error
+from equivariant_nets.regular import find_group
+
+E2, CONVENTIONAL = "retina_vessels_fundus_e2_segmentation", "retina_vessels_fundus_conventional_segmentation"
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("*") if not path.name.startswith("events"))
+
+
+@pytest.mark.parametrize("name", RETINA)
+def test_the_whole_pipeline_runs(name, tmp_path, get_bundle, get_network, run_command, shared_photographs):
+    bundle = get_bundle(name)
+    tiny = bundle.tiny
+    train = run_command(bundle.root, ["train.json"], cwd=tmp_path, **tiny)
+    assert train.returncode == 0, train.stderr
+    architecture = {key: tiny[key] for key in ("features", "group") if key in tiny}
+    network = get_network(bundle.root, **architecture)
+    network.load_state_dict(weights(bundle.root / "models" / "model.pt"), strict=True)
+
+    sweep = {"sweep_angles": [0, 90], "output_dir": "results", "test_datasets": ["drive", "chase_db1"]}
+    evaluate = run_command(bundle.root, ["train.json", "evaluate.json"], cwd=tmp_path, **{**tiny, **sweep})
+    assert evaluate.returncode == 0, evaluate.stderr
+    rows = table(tmp_path / "results" / "vessel_scores.csv")
+    kinds = [(row["dataset"], row["reader"], row["angle_degrees"]) for row in rows]
+    own = [("network", "0"), ("network", "90"), ("second observer", "0")]
+    assert kinds == [(dataset, *rest) for dataset in ("drive", "chase_db1") for rest in own]
+    assert names(tmp_path / "results") == ["vessel_cases.csv", "vessel_dice.png", "vessel_scores.csv"]
+
+    images = shared_photographs / "drive" / "test" / "images"
+    options = {**architecture, "field_of_view_pixels": 40, "dataset_dir": images, "pattern": "0[12]_test.tif"}
+    inference = run_command(bundle.root, ["inference.json"], cwd=tmp_path, **options)
+    assert inference.returncode == 0, inference.stderr
+    stems = ["01_test", "02_test"]
+    assert names(bundle.root / "eval") == sorted(f"{s}_{end}.png" for s in stems for end in ("preview", "vessels"))
+    for stem in stems:
+        found = np.asarray(Image.open(bundle.root / "eval" / f"{stem}_vessels.png"))
+        assert found.shape == np.asarray(Image.open(images / f"{stem}.tif")).shape[:2]
+        assert found.dtype == np.uint8
+        assert set(np.unique(found)) <= {0, 255}
+
+
+@pytest.fixture
+def trained(get_bundle, run_here, tmp_path):
+    """Train the E(2) bundle with overrides and return its weights."""
+    bundle = get_bundle(E2)
+
+    def train(run, **overrides):
+        folders = {key: str(tmp_path / run) for key in ("output_dir", "ckpt_dir")}
+        run_here(bundle.root, "train.json", **{**bundle.tiny, **folders, **overrides})
+        return weights(tmp_path / run / "model.pt")
+
+    return train
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_seed_decides_the_weights_to_the_last_bit(trained):
+    first, again, other = (trained(run, seed=seed) for run, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"augmentation": "none"},
+        {"augmentation": "moderate"},
+        {"loss_name": "dice"},
+        {"loss_name": "iou"},
+        {"train_patches": 3},
+        {"directions": [0, 1]},
+        {"bfloat16": True},
+        {"datasets": ["drive", "chase_db1"]},
+    ],
+    ids=str,
+)
+def test_each_override_trains_otherwise(trained, override):
+    result = trained("other", **override)
+    assert all(torch.isfinite(value).all() for value in result.values())
+    assert not same(result, trained("default"))
+
+
+@pytest.mark.parametrize("group", ["C4", "C8", "D4", "D8"])
+def test_groups_are_chosen_by_name_and_matched_in_parameters(group):
+    counts = []
+    for name, overrides in ((E2, {"group": group}), (CONVENTIONAL, {})):
+        parser = ConfigParser()
+        parser.read_config(str(BUNDLES / name / "configs" / "train.json"))
+        parser.update(overrides)
+        counts.append(sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()))
+    assert counts[0] == pytest.approx(60_000, rel=0.06)
+    assert counts[1] == pytest.approx(60_000, rel=0.06)
+
+
+def test_two_processes_train_one_network(tmp_path, get_bundle, run_command):
+    bundle = get_bundle(E2)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    result = run_command(
+        bundle.root, ["train.json", "multi_gpu_train.json"], cwd=tmp_path, launcher=launcher, **bundle.tiny
+    )
+    assert result.returncode == 0, result.stderr
+    assert names(bundle.root / "models") == ["model.pt"]
+    assert len(partition_dataset(range(8), num_partitions=2)) == 2
+
+
+# What is written in place of a photograph, and what the error says about it.
+def _save(array):
+    return lambda path: Image.fromarray(array).save(path)
+
+
+BAD_PHOTOGRAPHS = {
+    "grey": (_save(photograph(np.random.RandomState(0))[1]), "number of channels is 1; legal is 3"),
+    "constant": (_save(np.full((40, 40, 3), 90, np.uint8)), "must not be constant"),
+    "black": (_save(np.stack([np.eye(40, dtype=np.uint8) * 0] * 3, -1)), "must not be constant"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "truncated, damaged"),
+    "text": (lambda path: path.write_text("not a photograph"), "truncated, damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PHOTOGRAPHS)
+def test_inference_names_the_bad_photograph(kind, get_bundle, get_network, run_command, tmp_path):
+    bundle, (damage, message) = get_bundle(CONVENTIONAL), BAD_PHOTOGRAPHS[kind]
+    path = tmp_path / "images" / "bad photograph.png"
+    path.parent.mkdir()
+    Image.fromarray(photograph(np.random.RandomState(0))[0]).save(path)
+    damage(path)
+    features = bundle.tiny["features"]
+    (bundle.root / "models").mkdir()
+    torch.save(get_network(bundle.root, features).state_dict(), bundle.root / "models" / "model.pt")
+    result = run_command(bundle.root, ["inference.json"], cwd=tmp_path, features=features, dataset_dir=path.parent)
+    assert result.returncode != 0
+    assert str(path) in result.stderr
+    assert re.search(message, result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"group": "O"}, "group='O' is not known in 2-D"),
+        ({"features": [1, 1]}, "are no widths for depth=3"),
+        ({"datasets": ["messidor"]}, "choose one or more of"),
+        ({"patch_size": 60}, "patch_size=60 exceeds a photograph"),
+        ({"dataset_dir": "nowhere"}, "Get drive from https"),
+        ({"augmentation": "some"}, "some"),
+        ({"loss_name": "other"}, "other"),
+    ],
+    ids=str,
+)
+def test_an_override_that_is_not_legal_says_what_is(overrides, message, get_bundle, run_command, tmp_path):
+    bundle = get_bundle(E2)
+    result = run_command(bundle.root, ["train.json"], cwd=tmp_path, **{**bundle.tiny, **overrides})
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
+def test_a_missing_label_file_is_listed(get_bundle, run_command, tmp_path, shared_photographs):
+    import shutil
+
+    shutil.copytree(shared_photographs, tmp_path / "data")
+    (tmp_path / "data" / "drive" / "training" / "1st_manual" / "22_manual1.gif").unlink()
+    bundle = get_bundle(E2)
+    result = run_command(bundle.root, ["train.json"], cwd=tmp_path, **{**bundle.tiny, "dataset_dir": "data"})
+    assert result.returncode != 0
+    assert "1 files are missing:\n  training/1st_manual/22_manual1.gif" in result.stderr
+
+
+def test_metadata_states_the_threshold_that_inference_applies():
+    for name in RETINA:
+        config, meta = (
+            json.loads((BUNDLES / name / "configs" / file).read_text()) for file in ("inference.json", "metadata.json")
+        )
+        assert meta["eval_metrics"]["threshold"] == config["threshold"]
+
+
+def test_the_shipped_network_is_exact_under_d4_and_the_conventional_one_is_not(real_retina):
+    errors = []
+    for name in RETINA:
+        parser, network = load_shipped(name, dataset_dir=str(real_retina))
+        item = parser.get_parsed_content("validate#dataset")[0]
+        image = item["image"][None].as_tensor()[..., 100:325, 120:343]
+        group = find_group("D8", 2)
+        errors.append(max(equivariance_error(network, image, group.matrices[e]) for e in group.lattice_subgroup))
+    conventional, e2 = errors
+    assert e2 < 1e-5 < 0.05 < conventional
+
+
+@pytest.mark.parametrize("name", RETINA)
+def test_shipped_weights_find_the_vessels_of_unseen_children(name, real_retina, run_here, tmp_path):
+    options = {"dataset_dir": str(real_retina), "output_dir": str(tmp_path), "sweep_angles": [0], "sweep_cases": 2}
+    run_here(BUNDLES / name, "train.json", "evaluate.json", **options)
+    network, human = table(tmp_path / "vessel_scores.csv")
+    assert float(network["dice"]) > 0.76
+    assert float(network["auc"]) > 0.97
+    assert human["reader"] == "second observer"

@@ -139,3 +139,48 @@ def test_saved_bytes_are_those_that_autograd_keeps(benchmark):
     x = torch.randn(1000)
     saved = workload._saved(lambda: (workload.net.weight * x).square().sum())
     assert sorted(tensor.nbytes for tensor in saved) == [4000, 4000]
+
+
+@pytest.fixture
+def vessels(benchmark):
+    """The benchmark of vessels, of small networks."""
+    script = benchmark("vessels")
+    for name, (bundle, options) in list(script["NETWORKS"].items()):
+        small = {"features": [1, 1, 1, 1], "field_of_view_pixels": 40}
+        script["NETWORKS"][name] = bundle, {**options, **small}
+    return script
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A folder of small photographs in the layouts of DRIVE and CHASE_DB1."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "data"))
+    from photographs import write_chase, write_drive
+
+    write_drive(tmp_path / "data" / "drive")
+    write_chase(tmp_path / "data" / "chase_db1")
+    return str(tmp_path / "data")
+
+
+def test_few_samples_scores_every_network_on_both_tests(vessels, photographs, tmp_path, capsys):
+    options = {"steps": 2, "batch_size": 2, "patch_size": 16, "test_patches": 4, "counts": [2, 3]}
+    outputs = [str(tmp_path / f"few_{seed}.json") for seed in (0, 1)]
+    for seed, output in enumerate(outputs):
+        rows = vessels["few_samples"](photographs, seeds=[seed], output=output, **options)
+    assert len(rows) == 3 * 2 * 2
+    assert all(0 <= row[key] <= 1 for row in rows for key in ("Dice, shifted", "Dice, not shifted"))
+    record = json.loads(Path(outputs[1]).read_text())
+    assert record.keys() >= ENVIRONMENT | {"steps", "batch_size", "patch_size", "test_patches", "bfloat16"}
+    assert record["rows"] == rows
+    summary = vessels["table"](str(tmp_path / "few_*.json"))
+    assert len(summary) == 3 * 2
+    values = [json.loads(Path(output).read_text())["rows"][0]["Dice, shifted"] for output in outputs]
+    assert summary[0]["Dice, shifted, 2 patches"].startswith(f"{sum(values) / 2:.3f}")
+    assert "2 seeds" in capsys.readouterr().out
+
+
+def test_the_same_seed_gives_the_same_score(vessels, photographs):
+    options = {"steps": 2, "batch_size": 2, "patch_size": 16, "test_patches": 4, "counts": [2]}
+    options |= {"networks": ["C4"], "augmentations": ["full"]}
+    first, again = (vessels["few_samples"](photographs, seeds=[3], **options)[0] for _ in range(2))
+    assert first["Dice, shifted"] == again["Dice, shifted"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from PIL import Image
 
 from equivariant_nets.handlers import ClassMetricsSaver, PreviewSaver
 
@@ -120,3 +121,18 @@ def test_tables_name_the_classes(tmp_path):
 def test_tables_may_be_left_out(tmp_path):
     save_tables(tmp_path, torch.rand(2, 2), ["a", "b"], metric_details=None)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_photograph_is_shown_beside_its_vessels(tmp_path):
+    colours = np.random.RandomState(0).randint(0, 255, (20, 30, 3)).astype(np.uint8)
+    Image.fromarray(colours).save(tmp_path / "eye.tif")
+    pictures = []
+    for value in (0, 1):
+        label = MetaTensor(torch.full((1, 30, 20), float(value)), meta={"filename_or_obj": str(tmp_path / "eye.tif")})
+        engine = Engine(lambda _, output: [{"pred": output}])
+        PreviewSaver(tmp_path / "out").attach(engine)
+        engine.run([label])
+        pictures.append(pixels(tmp_path, "eye_preview.png"))
+    half = pictures[0].shape[1] // 2
+    assert np.array_equal(pictures[0][:, :half], pictures[1][:, :half])
+    assert not np.array_equal(pictures[0][:, half:], pictures[1][:, half:])

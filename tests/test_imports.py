@@ -26,7 +26,12 @@ def test_the_steerable_family_imports_by_itself():
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("name", ["equivariant_nets", "equivariant_nets.steerable"])
+def test_the_regular_family_imports_without_e3nn():
+    result = in_a_fresh_interpreter("import sys; sys.modules['e3nn'] = None; import equivariant_nets.regular")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("name", ["equivariant_nets", "equivariant_nets.regular", "equivariant_nets.steerable"])
 def test_public_names_exist_and_are_sorted(name):
     module = importlib.import_module(name)
     assert sorted(module.__all__) == module.__all__

@@ -7,7 +7,7 @@ import torch
 
 from equivariant_nets import SteerableUNet
 from equivariant_nets.equivariance import equivariance_error
-from equivariant_nets.inferers import SlidingWindowInferer
+from equivariant_nets.inferers import AutocastInferer, SlidingWindowInferer
 from equivariant_nets.rotations import lattice_rotations
 
 
@@ -96,3 +96,15 @@ def test_an_inferer_is_left_as_it_was_even_by_an_error():
     with pytest.raises(ArithmeticError):
         windows(noise(5, 6, 7), broken)
     assert vars(windows) == before
+
+
+def test_autocast_computes_in_bfloat16_and_returns_float32():
+    net = torch.nn.Conv2d(1, 2, 3)
+    types = []
+    net.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
+    x = torch.randn(1, 1, 8, 8)
+    outputs = [AutocastInferer(enabled)(x, net) for enabled in (True, False)]
+    assert types == [torch.bfloat16, torch.float32]
+    assert [y.dtype for y in outputs] == [torch.float32] * 2
+    assert torch.equal(outputs[1], net(x))
+    assert 0 < (outputs[0] - outputs[1]).abs().max() < 0.05

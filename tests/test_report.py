@@ -15,6 +15,7 @@ import torch
 from equivariant_nets.report import (
     case_name,
     plot_rotation_curves,
+    plot_vessel_curves,
     read_rotation_table,
     summarize_rotation_table,
     three_planes,
@@ -202,3 +203,20 @@ def test_a_report_shows_text_as_it_was_given(report):
     assert {"Dice <0.5> & more", "a < b", "é", "net", "<i>x</i>"} <= set(outline.text)
     assert "i" not in outline.tags
     assert [outline.tags.count(tag) for tag in ("table", "th", "td", "img", "h1")] == [1] * 5
+
+
+def test_vessel_curves_show_every_network_and_the_second_observer(tmp_path):
+    columns = ["dataset", "reader", "angle_degrees", "dice"]
+    networks = [["drive", "network", 0, 0.8], ["drive", "network", 45, 0.79], ["stare", "network", 0, 0.7]]
+    pictures = []
+    for rows in (
+        networks,
+        [*networks, ["drive", "second observer", 0, 0.75]],
+        [*networks[:1], ["stare", *networks[2][1:]]],
+    ):
+        path = tmp_path / "scores.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+        pictures.append(picture(plot_vessel_curves({"D8": path}, tmp_path / "curves.png")))
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])

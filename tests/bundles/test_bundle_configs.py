@@ -27,7 +27,7 @@ WORKFLOWS = {
     "multi_gpu_train": ["train.json", "multi_gpu_train.json"],
     "inference": ["inference.json"],
 }
-TINY_FEATURES = dict.fromkeys(RETINA, [1, 2, 1, 2])
+TINY_FEATURES = dict.fromkeys(RETINA, (1, 2, 1, 2))
 every_bundle = pytest.mark.parametrize("name", NAMES)
 every_workflow = pytest.mark.parametrize("files", WORKFLOWS.values(), ids=WORKFLOWS)
 

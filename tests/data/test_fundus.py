@@ -63,10 +63,13 @@ def test_the_field_of_view_of_real_photographs(real_retina):
 
 def test_normalised_images_are_zero_outside_and_centred_inside():
     given = item(size=(120, 120))
-    result = NormalizeFundusd(sigma=15)(given)
+    result = NormalizeFundusd(sigma=15, rim=3)(given)
     image, inside = result["image"], given["mask"] > 0
     assert image.shape == (1, 120, 120)
     assert image[~inside].abs().max() == 0
+    rim = inside & (torch.nn.functional.avg_pool2d(inside.float().as_tensor(), 3, 1, 1) < 0.9)
+    assert image[rim].abs().max() == 0
+    inside = image != 0
     assert image[inside].mean().abs() < 0.1
     assert 0.8 < image[inside].std() < 1.2
     assert image[(given["label"] > 0) & inside].mean() < -1  # vessels are dark

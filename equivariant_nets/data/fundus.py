@@ -136,7 +136,7 @@ class PatchDataset(Dataset, Randomizable):
     A patch is centred in the field of view, of which it holds at least 60 % of its pixels. Photographs take turns.
 
     Args:
-        images: items with an image, a label and a mask, ``(1, W, H)`` each, such as a ``monai.data.CacheDataset``.
+        data: photographs with an image, a label and a mask, ``(1, W, H)`` each, such as a ``monai.data.CacheDataset``.
         patch_size: of the square patches, in pixels.
         length: of the data set: patches an epoch.
         count: size of the pool that patches are taken from, in turn; drawn anew without end if None.
@@ -152,7 +152,7 @@ class PatchDataset(Dataset, Randomizable):
 
     def __init__(
         self,
-        images: Sequence[Mapping[Hashable, Any]],
+        data: Sequence[Mapping[Hashable, Any]],
         patch_size: int,
         length: int,
         count: int | None = None,
@@ -166,7 +166,7 @@ class PatchDataset(Dataset, Randomizable):
                 raise ValueError(f"{name}={value} must be 1 or more.")
         if (directions is not None and not set(directions) <= set(range(NUM_DIRECTIONS))) or directions == []:
             raise ValueError(f"directions={directions!r} is not legal; give some of 0, 1, 2 and 3, or None for all.")
-        self.images = images
+        self.data = data
         self.patch_size = patch_size
         self.length = length
         self.count = count
@@ -195,16 +195,16 @@ class PatchDataset(Dataset, Randomizable):
 
     def _draw(self, number: int, random_state: np.random.RandomState) -> dict[Hashable, Any]:
         """A patch of photograph ``number``; of the next one that has any, where it has none."""
-        for offset in range(len(self.images)):
-            index = (number + offset) % len(self.images)
-            item = self.images[index]
+        for offset in range(len(self.data)):
+            index = (number + offset) % len(self.data)
+            item = self.data[index]
             centres = self._centres_of(index, item)
             for _ in range(200 if len(centres) else 0):
                 patch = self._crop(item, centres[random_state.randint(len(centres))])
                 if self.directions is None or self._has_direction(patch):
                     return patch
         raise ValueError(
-            f"No patch of {self.patch_size} pixels was found in {len(self.images)} photographs with "
+            f"No patch of {self.patch_size} pixels was found in {len(self.data)} photographs with "
             f"directions={self.directions}. Choose smaller patches, or more directions."
         )
 

@@ -72,6 +72,7 @@ class AutocastInferer(monai.inferers.SimpleInferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.enabled):
-            output = super().__call__(inputs, network, *args, **kwargs)
-        return output.float() if self.enabled else output
+        if not self.enabled:  # an engine's own mixed precision stays as it is
+            return super().__call__(inputs, network, *args, **kwargs)
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return super().__call__(inputs, network, *args, **kwargs).float()

@@ -108,3 +108,5 @@ def test_autocast_computes_in_bfloat16_and_returns_float32():
     assert [y.dtype for y in outputs] == [torch.float32] * 2
     assert torch.equal(outputs[1], net(x))
     assert 0 < (outputs[0] - outputs[1]).abs().max() < 0.05
+    with torch.autocast("cpu", torch.bfloat16):  # as an engine does
+        assert AutocastInferer(False)(x, net).dtype == torch.bfloat16

@@ -13,24 +13,35 @@ from ..lattice import num_taps
 from .basis import filter_basis
 from .groups import Group
 
-__all__ = ["DepthwiseConvolution", "Fields", "GroupConvolution"]
+__all__ = ["Channels", "DepthwiseConvolution", "Fields", "GroupConvolution"]
 
 
 @dataclass(frozen=True)
-class Fields:
-    """What channels carry: a number of fields, each of as many channels as the group has elements, side by side; or of
-    one channel, where the group does nothing but move it."""
+class Channels:
+    """Plain channels, which a group does nothing but move: those of an image."""
 
     count: int
-    size: int
 
     @property
     def dim(self) -> int:
         """Number of channels."""
-        return self.count * self.size
+        return self.count
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Fields of a regular representation: each has as many channels as the group has elements, side by side."""
+
+    count: int
+    order: int
+
+    @property
+    def dim(self) -> int:
+        """Number of channels."""
+        return self.count * self.order
 
     def __add__(self, other: Fields) -> Fields:
-        return Fields(self.count + other.count, self.size)
+        return Fields(self.count + other.count, self.order)
 
 
 class _FilterConvolution(AssembledConvolution):

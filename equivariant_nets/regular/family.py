@@ -8,7 +8,7 @@ from torch import nn
 
 from ..lattice import Lattice
 from ..resampling import Downsample, MaxPool
-from .convolution import DepthwiseConvolution, Fields, GroupConvolution
+from .convolution import Channels, DepthwiseConvolution, Fields, GroupConvolution
 from .groups import find_group
 from .normalization import NORMALIZATIONS, FieldDropout, FieldNorm
 from .projection import PROJECTIONS, GroupPool
@@ -57,7 +57,7 @@ class RegularFamily:
                 raise ValueError(f"{name}={value!r} is not known; choose from {list(legal)}.")
         self.spatial_dims = spatial_dims
         self.group = find_group(group, spatial_dims)
-        self.input = Fields(in_channels, 1)
+        self.input = Channels(in_channels)
         self.output = out_channels
         self.features = features
         self.kernel_size = kernel_size
@@ -73,19 +73,17 @@ class RegularFamily:
 
     decoder_features = encoder_features
 
-    def reachable(self, rep_in: Fields, target: Fields) -> Fields:
+    def reachable(self, rep_in: Channels | Fields, target: Fields) -> Fields:
         return target
 
     def read(self, rep: Fields, readers: Sequence[Fields], by_head: bool) -> Fields:
         return rep
 
-    def block(self, rep_in: Fields, middle: Fields, rep_out: Fields, lattice: Lattice) -> nn.Module:
-        lifting = rep_in == self.input
-        return nn.Sequential(
-            *self._layer(rep_in, middle, lattice, lifting), *self._layer(middle, rep_out, lattice, lifting=False)
-        )
+    def block(self, rep_in: Channels | Fields, middle: Fields, rep_out: Fields, lattice: Lattice) -> nn.Module:
+        return nn.Sequential(*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice))
 
-    def _layer(self, rep_in: Fields, rep_out: Fields, lattice: Lattice, lifting: bool) -> list[nn.Module]:
+    def _layer(self, rep_in: Channels | Fields, rep_out: Fields, lattice: Lattice) -> list[nn.Module]:
+        lifting = isinstance(rep_in, Channels)
         bias = self.normalization == "none"
         layer: list[nn.Module] = []
         if self.separable and not lifting:
@@ -101,10 +99,10 @@ class RegularFamily:
             layer.append(FieldDropout(rep_out.count, self.dropout))
         return layer
 
-    def shortcut(self, rep_in: Fields, rep_out: Fields) -> nn.Module:
+    def shortcut(self, rep_in: Channels | Fields, rep_out: Fields) -> nn.Module:
         if rep_in == rep_out:
             return nn.Identity()
-        return GroupConvolution(rep_in.count, rep_out.count, self.group, 1, lifting=rep_in == self.input)
+        return GroupConvolution(rep_in.count, rep_out.count, self.group, 1, lifting=isinstance(rep_in, Channels))
 
     def downsample(self, rep: Fields, lattice: Lattice) -> nn.Module:
         if self.downsampling == "max":

@@ -216,12 +216,16 @@ def picture(dataset_dir: str, path: str, dataset: str = "chase_db1", case: int =
         inferer = parser.get_parsed_content("validate#inferer")
         standardizing = parser.get_parsed_content("train#standardizing_transforms")
         probabilities += [predict_vessels(net, inferer, standardizing, item)[0] for item in photographs]
-    figure, axes = plt.subplots(3, columns, figsize=(3 * columns, 9))
+    figure, axes = plt.subplots(3, columns, figsize=(3 * columns, 9), layout="constrained")
     for column, angle in enumerate(angles):
         axes[0, column].imshow(photographs[column]["image"].permute(2, 1, 0).clamp(0, 255) / 255)
         axes[0, column].set_title(f"{angle}°")
         for row, network in enumerate(("D8", "conventional"), start=1):
             axes[row, column].imshow(found[network][column].T, cmap="gray", vmin=0, vmax=1)
+        inside = photographs[column]["mask"][0].nonzero()
+        (left, top), (right, bottom) = inside.amin(0).tolist(), inside.amax(0).tolist()
+        for axis in axes[:, column]:
+            axis.set(xlim=(left, right), ylim=(bottom, top))
     for row, name in enumerate(("photograph", "D8", "conventional")):
         axes[row, 0].set_ylabel(name)
     for axis in axes.flat:

@@ -232,7 +232,7 @@ def picture(dataset_dir: str, path: str, dataset: str = "chase_db1", case: int =
         axis.set_xticks([])
         axis.set_yticks([])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+    figure.savefig(path, dpi=70, bbox_inches="tight")
     return path
 
 

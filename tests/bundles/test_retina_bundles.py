@@ -3,13 +3,13 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from bundle_files import BUNDLES, RETINA, load_shipped
 from monai.bundle import ConfigParser
-from monai.data import partition_dataset
 from photographs import photograph
 from PIL import Image
 
@@ -127,7 +127,6 @@ def test_two_processes_train_one_network(tmp_path, get_bundle, run_command):
     )
     assert result.returncode == 0, result.stderr
     assert names(bundle.root / "models") == ["model.pt"]
-    assert len(partition_dataset(range(8), num_partitions=2)) == 2
 
 
 # What is written in place of a photograph, and what the error says about it.
@@ -138,7 +137,6 @@ def _save(array):
 BAD_PHOTOGRAPHS = {
     "grey": (_save(photograph(np.random.RandomState(0))[1]), "number of channels is 1; legal is 3"),
     "constant": (_save(np.full((40, 40, 3), 90, np.uint8)), "must not be constant"),
-    "black": (_save(np.stack([np.eye(40, dtype=np.uint8) * 0] * 3, -1)), "must not be constant"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "truncated, damaged"),
     "text": (lambda path: path.write_text("not a photograph"), "truncated, damaged"),
 }
@@ -181,8 +179,6 @@ def test_an_override_that_is_not_legal_says_what_is(overrides, message, get_bund
 
 
 def test_a_missing_label_file_is_listed(get_bundle, run_command, tmp_path, shared_photographs):
-    import shutil
-
     shutil.copytree(shared_photographs, tmp_path / "data")
     (tmp_path / "data" / "drive" / "training" / "1st_manual" / "22_manual1.gif").unlink()
     bundle = get_bundle(E2)
@@ -211,11 +207,11 @@ def test_the_shipped_network_is_exact_under_d4_and_the_conventional_one_is_not(r
     assert e2 < 1e-5 < 0.05 < conventional
 
 
-@pytest.mark.parametrize("name", RETINA)
-def test_shipped_weights_find_the_vessels_of_unseen_children(name, real_retina, run_here, tmp_path):
+@pytest.mark.parametrize(("name", "dice", "auc"), [(E2, 0.76, 0.97), (CONVENTIONAL, 0.68, 0.94)])
+def test_shipped_weights_find_the_vessels_of_unseen_children(name, dice, auc, real_retina, run_here, tmp_path):
     options = {"dataset_dir": str(real_retina), "output_dir": str(tmp_path), "sweep_angles": [0], "sweep_cases": 2}
     run_here(BUNDLES / name, "train.json", "evaluate.json", **options)
     network, human = table(tmp_path / "vessel_scores.csv")
-    assert float(network["dice"]) > 0.76
-    assert float(network["auc"]) > 0.97
+    assert float(network["dice"]) > dice
+    assert float(network["auc"]) > auc
     assert human["reader"] == "second observer"

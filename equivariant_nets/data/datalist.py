@@ -69,7 +69,7 @@ def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[
         case = {key: str(folder / entry[key]) for key in ("image", "label")}
         cases[Path(case["image"]).name] = case
     if missing := missing_files((file for case in cases.values() for file in case.values()), folder):
-        raise FileNotFoundError(f"{folder} is not what dataset.json names: {missing}\n{advice}")
+        raise FileNotFoundError(f"{folder} is incomplete, for its dataset.json names more: {missing}\n{advice}")
     return [cases[name] for name in sorted(cases)]
 
 

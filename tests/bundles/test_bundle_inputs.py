@@ -57,7 +57,7 @@ BAD_IMAGES = {
     "empty": (lambda path: path.write_bytes(b""), "truncated, damaged"),
 }  # fmt: skip
 BAD_LABELS = {
-    "missing": (lambda path: path.unlink(), "1 files that dataset.json names are missing"),
+    "missing": (lambda path: path.unlink(), "1 files are missing"),
     "other size": (resize, r"spatial shape is \(5, 6, 7\); legal is \(16, 18, 14\)"),
     "other place": (shift, "affine differs"),
     "other classes": (relabel, "label values 7"),

@@ -97,7 +97,7 @@ def test_a_seed_decides_the_weights_to_the_last_bit(trained):
         {"train_patches": 3},
         {"directions": [0, 1]},
         {"bfloat16": True},
-        {"datasets": ["drive", "chase_db1"]},
+        {"datasets": ["chase_db1"]},
     ],
     ids=str,
 )

@@ -69,7 +69,7 @@ def test_every_missing_file_is_listed_and_nothing_else(tmp_path):
     for name in ("a.nii.gz", "b.nii.gz", "la.nii.gz"):
         (tmp_path / name).touch()
     entries = [{"image": "./b.nii.gz", "label": "./lb.nii.gz"}, {"image": "./a.nii.gz", "label": "./la.nii.gz"}]
-    with pytest.raises(FileNotFoundError, match=r"1 files that dataset.json names are missing:\n  lb\.nii\.gz\nDown"):
+    with pytest.raises(FileNotFoundError, match=r"1 files are missing:\n  lb\.nii\.gz\nDown"):
         paired_cases(tmp_path, entries, ADVICE)
     (tmp_path / "lb.nii.gz").touch()
     assert [case["image"] for case in paired_cases(tmp_path, json.loads(json.dumps(entries)), ADVICE)] == [

@@ -1,4 +1,4 @@
-"""What the benchmarks share: versions and machine for the record, and tables."""
+"""What the benchmarks share: random images, versions and machine for the record, and tables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import monai
+import numpy as np
+import scipy.ndimage
 import torch
+from torch import Tensor
 
 import equivariant_nets
+
+
+def noise(size: Sequence[int], seed: int) -> Tensor:
+    """White noise, float64 ``(1, 1, *size)``."""
+    return torch.from_numpy(np.random.RandomState(seed).normal(size=(1, 1, *size)))
+
+
+def smooth_image(size: int, smoothness: float, seed: int) -> Tensor:
+    """Gaussian-filtered noise in the ball that a turn keeps inside the volume, float64 ``(1, 1, size, size, size)``.
+
+    Args:
+        size: voxels of each side.
+        smoothness: standard deviation of the filter, in voxels.
+        seed: of the noise.
+    """
+    image = scipy.ndimage.gaussian_filter(noise([size] * 3, seed)[0, 0].numpy(), smoothness)
+    radius = np.linalg.norm(np.indices(image.shape) - (size - 1) / 2, axis=0)
+    window = np.clip(((size - 1) / 2 - radius) / (2 * smoothness), 0, 1)  # fades out, for an edge would not be smooth
+    return torch.from_numpy(image / image.std() * window)[None, None]
 
 
 def environment(device: torch.device) -> dict[str, str | int]:

@@ -14,9 +14,8 @@ from typing import Any
 
 import fire
 import numpy as np
-import scipy.ndimage
 import torch
-from common import environment, print_table, write_json
+from common import environment, noise, print_table, smooth_image, write_json
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -41,19 +40,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ConventionalUNet": ConventionalUNet,
 }
 SMOOTHNESS = 2.0  # voxels, standard deviation of the Gaussian filter of the image for free rotations
-
-
-def noise(size: Sequence[int], seed: int) -> Tensor:
-    """White noise, float64 ``(1, 1, *size)``."""
-    return torch.from_numpy(np.random.RandomState(seed).normal(size=(1, 1, *size)))
-
-
-def smooth_image(size: int, seed: int) -> Tensor:
-    """Gaussian-filtered noise in the ball that a turn keeps inside the volume, float64 ``(1, 1, size, size, size)``."""
-    image = scipy.ndimage.gaussian_filter(noise([size] * 3, seed)[0, 0].numpy(), SMOOTHNESS)
-    radius = np.linalg.norm(np.indices(image.shape) - (size - 1) / 2, axis=0)
-    window = np.clip(((size - 1) / 2 - radius) / (2 * SMOOTHNESS), 0, 1)  # fades out, for an edge would not be smooth
-    return torch.from_numpy(image / image.std() * window)[None, None]
 
 
 def grid_error(net: nn.Module, size: Sequence[int], seed: int) -> float:
@@ -118,7 +104,7 @@ def main(
         raise ValueError(f"angles={angles} are rotations of the grid; give one that is no multiple of 90 degrees.")
     if threads is not None:
         torch.set_num_threads(threads)
-    image = smooth_image(free_size, seed)
+    image = smooth_image(free_size, SMOOTHNESS, seed)
     floor = [interpolation_error(image, plane_rotation(plane, angle)) for plane in PLANES for angle in free_angles]
     rows = [measure(name, sizes, image, angles, seed) for name in tqdm(networks, unit="network")]
     print_table(rows)

@@ -6,32 +6,42 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .equivariance import assert_equivariant, equivariance_curve, equivariance_error, interpolation_error
-    from .networks import ConventionalUNet, RegularUNet, SteerableUNet
+    from .equivariance import (
+        assert_equivariant,
+        equivariance_curve,
+        equivariance_error,
+        interpolation_error,
+        scale_equivariance_error,
+    )
+    from .networks import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet
     from .plain import materialize
 
 __version__ = "0.1.0"
 __all__ = [
     "ConventionalUNet",
     "RegularUNet",
+    "ScaleUNet",
     "SteerableUNet",
     "assert_equivariant",
     "equivariance_curve",
     "equivariance_error",
     "interpolation_error",
     "materialize",
+    "scale_equivariance_error",
 ]
 
 # Imported when first asked for, so that a materialized network loads where e3nn is not installed.
 _MODULES = {
     "ConventionalUNet": "networks",
     "RegularUNet": "networks",
+    "ScaleUNet": "networks",
     "SteerableUNet": "networks",
     "assert_equivariant": "equivariance",
     "equivariance_curve": "equivariance",
     "equivariance_error": "equivariance",
     "interpolation_error": "equivariance",
     "materialize": "plain",
+    "scale_equivariance_error": "equivariance",
 }
 
 

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 
 from .rotations import lattice_rotations, plane_rotation
 
-__all__ = ["assert_equivariant", "equivariance_curve", "equivariance_error", "interpolation_error", "transform_field"]
+__all__ = [
+    "assert_equivariant",
+    "central_error",
+    "equivariance_curve",
+    "equivariance_error",
+    "interpolation_error",
+    "scale_equivariance_error",
+    "scale_field",
+    "transform_field",
+]
 
 SPLINE_ORDER = 3
 # Share of the half width of a volume: free turns are compared in a ball that stays inside, away from the zeros outside.
@@ -76,6 +85,66 @@ def _interpolate(field: Tensor, matrix: np.ndarray) -> Tensor:
     volumes = field.detach().cpu().double().flatten(0, 1).numpy()
     turned = [scipy.ndimage.affine_transform(v, matrix.T, offset, order=SPLINE_ORDER) for v in volumes]
     return torch.from_numpy(np.stack(turned)).to(field).reshape(field.shape)
+
+
+def scale_field(field: Tensor, factor: float, multiple: int = 1) -> Tensor:
+    """Shrink (or enlarge) a field of scalars about the centre of its volume: f'(x) = f(x / factor).
+
+    Args:
+        field: ``(B, C, *spatial)``, smooth enough for the factor: nothing is filtered before it is sampled.
+        factor: above 0, of every length.
+        multiple: the size becomes ``factor * size``, rounded to the nearest multiple of this; nearest voxels continue
+            the field outwards where it is too small.
+
+    Raises:
+        ValueError: the factor is not above 0.
+    """
+    if not factor > 0:
+        raise ValueError(f"factor={factor} is not above 0: it is the ratio of the new size to the old.")
+    old = np.array(field.shape[2:])
+    new = np.maximum(np.round(factor * old / multiple).astype(int), 1) * multiple
+    if factor == 1 and (new == old).all():
+        return field
+    offset = (old - 1) / 2 - (new - 1) / 2 / factor
+    volumes = field.detach().cpu().double().flatten(0, 1).numpy()
+    options = {"output_shape": tuple(new), "order": SPLINE_ORDER, "mode": "nearest"}
+    scaled = [scipy.ndimage.affine_transform(v, np.full(v.ndim, 1 / factor), offset, **options) for v in volumes]
+    return torch.from_numpy(np.stack(scaled)).to(field).reshape(*field.shape[:2], *new.tolist())
+
+
+@torch.no_grad()
+def scale_equivariance_error(net: nn.Module, image: Tensor, factor: float, multiple: int = 1) -> float:
+    """The relative error of what a network says of a smaller image: |net(S image) - S net(image)| over the deviation of
+    S net(image) from its mean, in a central ball, where S is :func:`scale_field`.
+
+    A constant output would be equivariant to everything, and so does not count in the denominator.
+
+    Args:
+        net: a network of scalars on its device, in the mode in which it is to be measured.
+        image: ``(B, C, *spatial)``, on the same device; smooth, and 0 towards the border.
+        factor: of every length.
+        multiple: see :func:`scale_field`; for networks that do not take every size.
+
+    Returns:
+        0 for exact equivariance, about 1.4 for unrelated outputs.
+    """
+    expected = scale_field(net(image), factor, multiple)
+    got = net(scale_field(image, factor, multiple))
+    return central_error(got, expected)
+
+
+def central_error(got: Tensor, expected: Tensor) -> float:
+    """|got - expected| over the deviation of what is expected from its mean, in a central ball of ``(B, C, *spatial)``.
+
+    Raises:
+        ValueError: what is expected is constant.
+    """
+    ball = _ball(expected.shape[2:]).to(expected.device)
+    got, expected = got[..., ball], expected[..., ball]
+    deviation = (expected - expected.mean(-1, keepdim=True)).norm()
+    if deviation == 0:
+        raise ValueError("The output is constant, so a relative error means nothing; give another image.")
+    return float((got - expected).norm() / deviation)
 
 
 def _ball(size: Sequence[int]) -> Tensor:

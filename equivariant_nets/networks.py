@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .conventional import ConventionalFamily
-from .regular import RegularFamily
+from .regular import RegularFamily, ScaleGroup, find_group
 from .steerable import SteerableFamily
 from .steerable.basis import KernelSpace
 from .unet import UNet
 
-__all__ = ["ConventionalUNet", "RegularUNet", "SteerableUNet"]
+__all__ = ["ConventionalUNet", "RegularUNet", "ScaleUNet", "SteerableUNet"]
 
 
 def _widths(features: int | Sequence[int], depth: int) -> list[int]:
@@ -171,13 +171,96 @@ class RegularUNet(UNet):
         deep_supervision: int = 0,
     ) -> None:
         family = RegularFamily(
-            spatial_dims,
             in_channels,
             out_channels,
-            group,
+            find_group(group, spatial_dims),
             _widths(features, depth),
             kernel_size,
             separable,
+            normalization,
+            downsampling,
+            dropout,
+            projection,
+            activation,
+        )
+        super().__init__(family, depth, spacing, residual, deep_supervision)
+        self.group = family.group
+
+
+class ScaleUNet(UNet):
+    """The U-Net on fields of a few scales: what it finds changes little when everything shrinks or grows by the ratio
+    of neighbouring scales, as far as the scales reach.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        features: fields of the first level, which double with each halving; or those of each level, finest first. A
+            field has as many channels as there are scales.
+        num_scales: number of scales of the filters.
+        ratio: of each scale to the one before, below 1.
+        scale_size: how many scales of its input an output scale reads: its own and the next smaller ones.
+        depth: number of halvings.
+        kernel_size: voxels along the finest axis, odd. The largest filters are Gaussians of a fifth of it.
+        max_order: highest total order of the Hermite polynomials in the filters. Higher orders answer a change of
+            scale with larger errors, for they need more taps.
+        isotropic: keep only those filters that no rotation changes: the network is then exactly equivariant under the
+            symmetries of the voxel lattice too, and approximately under all rotations.
+        normalization: ``instance`` (of each scale), ``batch`` (jointly over the scales) or ``none``.
+        downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
+        dropout: probability of dropping a field after each layer.
+        projection: how fields become invariant before the last map: ``mean`` or ``max`` over the scales.
+        activation: ``relu``, ``leaky_relu``, ``silu`` or ``gelu``.
+        spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of
+            ``kernel_size`` voxels of the finest axis, so fewer taps along coarser ones, and an axis is halved only when
+            its spacing is due.
+        residual: give every block a shortcut.
+        deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
+            output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+
+    Shape: ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``; both are scalars.
+
+    Raises:
+        ValueError: an option that is not among those above.
+
+    Source: Wimmer et al., Scale-equivariant deep learning for 3D data, arXiv:2304.05864.
+
+    Example:
+        >>> import torch
+        >>> from equivariant_nets import ScaleUNet
+        >>> ScaleUNet(in_channels=2, features=1, depth=2)(torch.zeros(1, 2, 9, 10, 11)).shape
+        torch.Size([1, 1, 9, 10, 11])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 4,
+        out_channels: int = 1,
+        features: int | Sequence[int] = 4,
+        num_scales: int = 4,
+        ratio: float = 0.9,
+        scale_size: int = 1,
+        depth: int = 3,
+        kernel_size: int = 5,
+        max_order: int = 2,
+        isotropic: bool = False,
+        normalization: str = "instance",
+        downsampling: str = "blur",
+        dropout: float = 0.0,
+        projection: str = "mean",
+        activation: str = "silu",
+        spacing: Sequence[float] | None = None,
+        residual: bool = False,
+        deep_supervision: int = 0,
+    ) -> None:
+        family = RegularFamily(
+            in_channels,
+            out_channels,
+            ScaleGroup(spatial_dims, num_scales, ratio, scale_size, max_order, isotropic),
+            _widths(features, depth),
+            kernel_size,
+            False,
             normalization,
             downsampling,
             dropout,

@@ -10,7 +10,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--real-data",
         metavar="DIR",
-        help="folder of real data sets (it holds hippocampus/ and retina/); tests on real data are skipped without it",
+        help="folder of brain_tumor/, hippocampus/ and retina/, real data sets; tests on them are skipped without it",
     )
 
 
@@ -23,6 +23,15 @@ def real_data(request) -> Path:
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"--real-data {folder} is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_brain_tumor(real_data) -> Path:
+    """A folder of BraTS cases: an error where real data was given without it."""
+    folder = real_data / "brain_tumor"
+    if not any(folder.rglob("*seg.nii*")):
+        raise FileNotFoundError(f"{folder} must hold labelled cases of BraTS")
     return folder
 
 

@@ -1,5 +1,18 @@
 """Data for the bundles: lists of cases, synthetic phantoms, and checks of what is loaded."""
 
+from equivariant_nets.data.brain_tumor import (
+    LabelToRegionsd,
+    RegionLoss,
+    RegionsToLabeld,
+    UnifyTumorLabelsd,
+    brain_tumor_datalist,
+    check_brain_tumor,
+    download_brain_tumor,
+    label_to_regions,
+    tumor_image_datalist,
+    tumor_phantom,
+    write_tumor_phantoms,
+)
 from equivariant_nets.data.checks import CheckVolumed, LoadVolumed
 from equivariant_nets.data.fundus import FieldOfViewd, NormalizeFundusd, PatchDataset, direction_shares
 from equivariant_nets.data.hippocampus import download_hippocampus, hippocampus_datalist
@@ -10,15 +23,26 @@ from equivariant_nets.data.retina import retina_datalist
 __all__ = [
     "CheckVolumed",
     "FieldOfViewd",
+    "LabelToRegionsd",
     "LoadVolumed",
     "NormalizeFundusd",
     "PatchDataset",
+    "RegionLoss",
+    "RegionsToLabeld",
+    "UnifyTumorLabelsd",
+    "brain_tumor_datalist",
+    "check_brain_tumor",
     "direction_shares",
+    "download_brain_tumor",
     "download_hippocampus",
     "hippocampus_datalist",
     "image_datalist",
+    "label_to_regions",
     "phantom",
     "phantom_datalist",
     "retina_datalist",
+    "tumor_image_datalist",
+    "tumor_phantom",
     "write_phantoms",
+    "write_tumor_phantoms",
 ]

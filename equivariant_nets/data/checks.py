@@ -11,7 +11,7 @@ import torch
 from monai.config import DtypeLike, KeysCollection, PathLike
 from monai.data import ImageReader, MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform
-from monai.utils import ImageMetaKey, ensure_tuple
+from monai.utils import ImageMetaKey, MetaKeys, ensure_tuple
 
 __all__ = ["CheckVolumed", "LoadVolumed"]
 
@@ -19,6 +19,7 @@ SHAPES = {
     2: ("(C, W, H), a channel axis and two spatial axes", "Give a 2-D image"),
     3: ("(C, D, H, W), a channel axis and three spatial axes", "Give a 3-D volume rather than a slice"),
 }
+CHANNEL_FILES = "channel_files"  # in the metadata of an image of several files: the file of each channel
 _AFFINE_TOLERANCE_MM = 1e-3
 _MAX_LISTED = 5
 
@@ -26,7 +27,9 @@ _MAX_LISTED = 5
 class LoadVolumed(LoadImaged):
     """:class:`monai.transforms.LoadImaged` for volumes, channel first, with errors that name the file and the cause.
 
-    A volume without a channel axis gets one: (D, H, W) becomes (1, D, H, W).
+    A volume without a channel axis gets one: (D, H, W) becomes (1, D, H, W). A list of files becomes one image, with
+    their channels in the order of the list and the metadata of the first; its ``channel_files`` names the file of each
+    channel.
 
     Args:
         keys: keys of the files to load.
@@ -38,7 +41,8 @@ class LoadVolumed(LoadImaged):
 
     Raises:
         FileNotFoundError: on call, a file does not exist.
-        ValueError: on call, a file cannot be read: truncated, damaged, or of an unknown format.
+        ValueError: on call, a file cannot be read: truncated, damaged, or of an unknown format; or the files of a list
+            differ in spatial shape or affine.
     """
 
     def __init__(
@@ -63,14 +67,33 @@ class _LoadVolume(LoadImage):
         for file in files:
             if not Path(file).exists():
                 raise FileNotFoundError(f"{file} does not exist. Check the path and the data list it comes from.")
+        # MONAI stacks a list by itself, but names no file then, and takes rounding errors for another affine.
+        groups = [[file] for file in files] if self.ensure_channel_first else [files]
+        loaded = [self._load(group, reader) for group in groups]
+        if len(loaded) == 1:
+            return loaded[0]
+        image = _concatenated(loaded if self.image_only else [image for image, _ in loaded], files)
+        return image if self.image_only else (image, getattr(image, "meta", loaded[0][1]))
+
+    def _load(self, files: list[str], reader: ImageReader | None) -> Any:
         try:
-            return super().__call__(filename, reader)
+            return super().__call__(files, reader)
         except Exception as error:  # readers fail with errors of any type: zlib.error, EOFError, OSError, KeyError...
             cause = (str(error).strip() or "no details").splitlines()[0]
             raise ValueError(
                 f"{', '.join(files)} cannot be read ({type(error).__name__}: {cause}). The file is truncated, damaged, "
                 "or not an image of a supported format. Copy or export it again, for example as .nii.gz."
             ) from None
+
+
+def _concatenated(images: list[torch.Tensor], files: list[str]) -> torch.Tensor:
+    for image, file in zip(images, files, strict=True):
+        check_same_grid(images[0], image, files[0], file)
+    channels = torch.cat([torch.as_tensor(np.asarray(image)) for image in images])
+    if not isinstance(images[0], MetaTensor):
+        return channels
+    channel_files = [file for image, file in zip(images, files, strict=True) for _ in image]
+    return MetaTensor(channels, meta={**images[0].meta, MetaKeys.ORIGINAL_CHANNEL_DIM: 0, CHANNEL_FILES: channel_files})
 
 
 class CheckVolumed(MapTransform):
@@ -113,26 +136,31 @@ class CheckVolumed(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
+        reference = d.get(self.keys[0])
+        reference_name = describe_volume(reference, self.keys[0])
         for key in self.key_iterator(d):
-            name = _describe(d[key], key)
-            array = _checked_array(d[key], name, self.num_channels, self.spatial_dims)
-            _check_not_constant(array, name)
-            _check_same_grid(d[self.keys[0]], d[key], _describe(d[self.keys[0]], self.keys[0]), name)
+            array = _checked_array(d[key], key, self.num_channels, self.spatial_dims)
+            _check_not_constant(array, d[key], key)
+            check_same_grid(reference, d[key], reference_name, describe_volume(d[key], key))
         if self.label_key is not None and self.label_key in d:
-            name = _describe(d[self.label_key], self.label_key)
-            array = _checked_array(d[self.label_key], name, 1, self.spatial_dims)
+            label, name = d[self.label_key], describe_volume(d[self.label_key], self.label_key)
+            array = _checked_array(label, self.label_key, 1, self.spatial_dims)
             _check_label_values(array, name, self.num_classes)
-            _check_same_grid(d[self.keys[0]], d[self.label_key], _describe(d[self.keys[0]], self.keys[0]), name)
+            check_same_grid(reference, label, reference_name, name)
         return d
 
 
-def _describe(value: Any, key: Hashable) -> str:
-    """How errors call a volume: by its key, and the file where the metadata names one."""
-    file = value.meta.get(ImageMetaKey.FILENAME_OR_OBJ) if isinstance(value, MetaTensor) else None
+def describe_volume(value: Any, key: Hashable, channel: int | None = None) -> str:
+    """How errors call a volume: by its key, and the file, that of the channel, where the metadata names one."""
+    meta = value.meta if isinstance(value, MetaTensor) else {}
+    file = meta.get(ImageMetaKey.FILENAME_OR_OBJ)
+    if channel is not None:
+        file = meta.get(CHANNEL_FILES, [file] * (channel + 1))[channel]
     return f"{key} {file}" if file else f"{key} (no file name known)"
 
 
-def _checked_array(value: Any, name: str, num_channels: int, spatial_dims: int) -> np.ndarray:
+def _checked_array(value: Any, key: Hashable, num_channels: int, spatial_dims: int) -> np.ndarray:
+    name = describe_volume(value, key)
     array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     if array.dtype.kind not in "biuf":
         raise ValueError(
@@ -151,21 +179,22 @@ def _checked_array(value: Any, name: str, num_channels: int, spatial_dims: int) 
             f"{name}: the number of channels is {array.shape[0]}; legal is {num_channels}. Give a file with "
             f"{num_channels} channel(s), such as one time point or one modality of a 4-D file, or set num_channels."
         )
-    num_bad = array.size - np.count_nonzero(np.isfinite(array))
-    if num_bad:
-        raise ValueError(
-            f"{name}: {num_bad} of {array.size} voxels are NaN or infinite; legal are finite values. Replace these "
-            "voxels, by 0 for example, and save the file again."
-        )
+    for channel, volume in enumerate(array):
+        if num_bad := volume.size - np.count_nonzero(np.isfinite(volume)):
+            raise ValueError(
+                f"{describe_volume(value, key, channel)}: {num_bad} of {volume.size} voxels are NaN or infinite"
+                f"{f' in channel {channel}' if num_channels > 1 else ''}; legal are finite values. Replace these "
+                "voxels, by 0 for example, and save the file again."
+            )
     return array
 
 
-def _check_not_constant(array: np.ndarray, name: str) -> None:
+def _check_not_constant(array: np.ndarray, value: Any, key: Hashable) -> None:
     for channel, volume in enumerate(array):
         if volume.min() == volume.max():
             raise ValueError(
-                f"{name}: all voxels of channel {channel} are {volume.flat[0]:g}; an image must not be constant. "
-                "Check that the file was exported with its content."
+                f"{describe_volume(value, key, channel)}: all voxels of channel {channel} are {volume.flat[0]:g}; an "
+                "image must not be constant. Check that the file was exported with its content."
             )
 
 
@@ -181,7 +210,12 @@ def _check_label_values(array: np.ndarray, name: str, num_classes: int | None) -
         )
 
 
-def _check_same_grid(reference: Any, other: Any, reference_name: str, name: str) -> None:
+def check_same_grid(reference: Any, other: Any, reference_name: str, name: str) -> None:
+    """Check that two channel-first volumes have one spatial shape and, where both have metadata, one affine.
+
+    Raises:
+        ValueError: they have not; the message calls them by the names given.
+    """
     if tuple(reference.shape[1:]) != tuple(other.shape[1:]):
         raise ValueError(
             f"{name}: the spatial shape is {tuple(other.shape[1:])}; legal is {tuple(reference.shape[1:])}, that of "

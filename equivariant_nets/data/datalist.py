@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 __all__ = ["SECTIONS", "missing_files", "nested_subset", "paired_cases", "read_manifest", "select_section"]
 
 SECTIONS = ("training", "validation", "test")
+
+Case = TypeVar("Case")
 
 _SUBSET_SEED = 0
 _MAX_LISTED = 10
@@ -73,9 +75,7 @@ def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[
     return [cases[name] for name in sorted(cases)]
 
 
-def select_section(
-    cases: dict[str, list[dict[str, str]]], section: str, train_cases: int | None = None
-) -> list[dict[str, str]]:
+def select_section(cases: dict[str, list[Case]], section: str, train_cases: int | None = None) -> list[Case]:
     """One section of a data set; of the training section on request only the first cases of a fixed shuffle.
 
     Args:
@@ -98,7 +98,7 @@ def select_section(
     return nested_subset(cases[section], train_cases)
 
 
-def nested_subset(cases: Sequence[dict[str, str]], count: int) -> list[dict[str, str]]:
+def nested_subset(cases: Sequence[Case], count: int) -> list[Case]:
     """The first ``count`` cases of a fixed shuffle, so that a smaller subset is part of every larger one.
 
     Raises:

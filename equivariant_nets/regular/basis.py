@@ -2,7 +2,7 @@
 
 Where the group permutes the taps of the lattice, the filters are those taps, and nothing is interpolated. Otherwise
 they are Gaussian rings times circular harmonics, ring(|x|) cos(m phi) and ring(|x|) sin(m phi) (Weiler and Cesa 2019,
-General E(2)-equivariant steerable CNNs), which can be sampled at every angle.
+General E(2)-equivariant steerable CNNs), which can be sampled at every angle. Scales have filters of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..kernels import SHARE_OF_MEAN, gaussian_ring, tap_correlation
 from ..lattice import num_taps
 from .groups import Group
+from .scales import ScaleGroup, hermite_gaussians
 
 __all__ = ["filter_basis"]
 
@@ -21,7 +22,7 @@ __all__ = ["filter_basis"]
 ORDERS_ABOVE_RADIUS = 1
 
 
-def filter_basis(group: Group, kernel_size: int, spacing: tuple[float, ...]) -> Tensor:
+def filter_basis(group: Group | ScaleGroup, kernel_size: int, spacing: tuple[float, ...]) -> Tensor:
     """psi_b(g^-1 x) at the taps x of a kernel, for each element g and filter b.
 
     Args:
@@ -31,19 +32,23 @@ def filter_basis(group: Group, kernel_size: int, spacing: tuple[float, ...]) -> 
 
     Returns:
         float64, ``(n, filters, *taps)``. Each filter turns a smooth input of unit second moment into an output of unit
-        second moment.
+        second moment; on average over the elements, where these are scales.
     """
     taps = num_taps(kernel_size, spacing)
     axes = [(torch.arange(n, dtype=torch.float64) - n // 2) * step for n, step in zip(taps, spacing, strict=True)]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
-    # x = g^-1 y for every tap y: as rows, y^T g.
-    sources = [points @ torch.from_numpy(matrix) for matrix in group.matrices]
-    if group.is_lattice_group:
-        filters = torch.stack([_taps(points, source) for source in sources])
+    if isinstance(group, ScaleGroup):
+        filters = typical = hermite_gaussians(group, axes, kernel_size)
     else:
-        filters = torch.stack([_harmonics(source, kernel_size) for source in sources])
+        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+        # x = g^-1 y for every tap y: as rows, y^T g.
+        sources = [points @ torch.from_numpy(matrix) for matrix in group.matrices]
+        if group.is_lattice_group:
+            filters = torch.stack([_taps(points, source) for source in sources])
+        else:
+            filters = torch.stack([_harmonics(source, kernel_size) for source in sources])
+        typical = filters[:1]
     correlation = tap_correlation(axes, SHARE_OF_MEAN)
-    power = torch.einsum("bx,xy,by->b", filters[0], correlation, filters[0])
+    power = torch.einsum("gbx,xy,gby->gb", typical, correlation, typical).mean(0)
     return (filters / power.sqrt()[:, None]).unflatten(-1, taps)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels import AssembledConvolution, placed
 from ..lattice import num_taps
 from .basis import filter_basis
 from .groups import Group
+from .scales import ScaleGroup
 
 __all__ = ["Channels", "DepthwiseConvolution", "Fields", "GroupConvolution"]
 
@@ -60,7 +63,7 @@ class _FilterConvolution(AssembledConvolution):
 
     def __init__(
         self,
-        group: Group,
+        group: Group | ScaleGroup,
         kernel_size: int,
         spacing: Sequence[float] | None,
         weight_shape: Sequence[int],
@@ -72,7 +75,7 @@ class _FilterConvolution(AssembledConvolution):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
         steps = (1.0,) * group.spatial_dims if spacing is None else tuple(spacing)
-        if group.is_lattice_group and not group.keeps(steps):
+        if isinstance(group, Group) and group.is_lattice_group and not group.keeps(steps):
             raise ValueError(
                 f"group={group.name} takes axes to each other whose spacing differs: it is {steps}. Resample to equal "
                 "spacing along these axes, or choose a smaller group, such as V4 in 3-D or D2 in 2-D."
@@ -104,7 +107,7 @@ class GroupConvolution(_FilterConvolution):
     Args:
         fields_in: number of fields of the input.
         fields_out: number of fields of the output.
-        group: see :func:`equivariant_nets.regular.find_group`.
+        group: see :func:`equivariant_nets.regular.find_group` and :class:`equivariant_nets.regular.ScaleGroup`.
         kernel_size: voxels of spacing 1 along each axis, odd.
         lifting: the input has plain channels, one a field.
         spacing: of the voxels along each axis; 1 if None.
@@ -123,34 +126,41 @@ class GroupConvolution(_FilterConvolution):
         self,
         fields_in: int,
         fields_out: int,
-        group: Group,
+        group: Group | ScaleGroup,
         kernel_size: int = 3,
         lifting: bool = False,
         spacing: Sequence[float] | None = None,
         bias: bool = False,
     ) -> None:
-        size_in = 1 if lifting else group.order
+        size_in = 1 if lifting else int(group.relative.max()) + 1
         shape = fields_out, fields_in, size_in
         super().__init__(group, kernel_size, spacing, shape, fields_in * size_in, fields_out, bias)
-        relative = torch.zeros(group.order, 1, dtype=torch.long) if lifting else torch.from_numpy(group.relative)
-        self.register_buffer("_relative", relative.flatten(), persistent=False)
+        self.lifting = lifting
+        relative = np.zeros((group.order, 1), dtype=np.int64) if lifting else group.relative
+        self._cut = bool((relative < 0).any())  # some elements are not read: their weight is 0
+        relative = np.where(relative < 0, size_in, relative)
+        self.register_buffer("_relative", torch.from_numpy(relative).flatten(), persistent=False)
 
     def kernel(self) -> Tensor:
-        fields_out, fields_in, size_in, filters = self.weight.shape
+        fields_out, fields_in, _, filters = self.weight.shape
         order = self.group.order
         weight = self.weight * self._factor
-        if size_in > 1:
-            weight = weight.index_select(2, self._relative)  # of g^-1 h, for each g and h
-            weight = weight.view(fields_out, fields_in, order, size_in, filters).permute(2, 0, 1, 3, 4)
-            weight = weight.reshape(order, -1, filters)
-        else:
+        if self.lifting:
+            channels_in = fields_in
             weight = weight.view(1, -1, filters).expand(order, -1, -1)
-        kernel = torch.bmm(weight, self._basis).view(order, fields_out, fields_in * size_in, -1)
-        return kernel.transpose(0, 1).reshape(fields_out * order, fields_in * size_in, *self.taps)
+        else:
+            channels_in = fields_in * order
+            if self._cut:
+                weight = F.pad(weight, (0, 0, 0, 1))
+            weight = weight.index_select(2, self._relative)  # of g^-1 h, for each g and h
+            weight = weight.view(fields_out, fields_in, order, order, filters).permute(2, 0, 1, 3, 4)
+            weight = weight.reshape(order, -1, filters)
+        kernel = torch.bmm(weight, self._basis).view(order, fields_out, channels_in, -1)
+        return kernel.transpose(0, 1).reshape(fields_out * order, channels_in, *self.taps)
 
     def extra_repr(self) -> str:
-        fields_out, fields_in, size_in, filters = self.weight.shape
-        kind = "lifting, " if size_in == 1 else ""
+        fields_out, fields_in, _, filters = self.weight.shape
+        kind = "lifting, " if self.lifting else ""
         return f"{kind}{fields_in} -> {fields_out} fields, {self.group.name}, taps={self.taps}, {filters} filters"
 
 
@@ -173,7 +183,7 @@ class DepthwiseConvolution(_FilterConvolution):
     def __init__(
         self,
         fields: int,
-        group: Group,
+        group: Group | ScaleGroup,
         kernel_size: int = 3,
         spacing: Sequence[float] | None = None,
         bias: bool = False,

@@ -9,9 +9,10 @@ from torch import nn
 from ..lattice import Lattice
 from ..resampling import Downsample, MaxPool
 from .convolution import Channels, DepthwiseConvolution, Fields, GroupConvolution
-from .groups import find_group
-from .normalization import NORMALIZATIONS, FieldDropout, FieldNorm
+from .groups import Group
+from .normalization import NORMALIZATIONS, ElementInstanceNorm, FieldDropout, FieldNorm
 from .projection import PROJECTIONS, GroupPool
+from .scales import ScaleGroup
 
 __all__ = ["RegularFamily"]
 
@@ -27,15 +28,15 @@ POINTWISE: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 class RegularFamily:
     """Parts for :class:`equivariant_nets.unet.UNet`; a representation is a number of fields.
 
-    The arguments are those of :func:`equivariant_nets.RegularUNet`; ``features`` has one number for each level.
+    The arguments are those of :func:`equivariant_nets.RegularUNet`, with the group itself; ``features`` has one number
+    for each level.
     """
 
     def __init__(
         self,
-        spatial_dims: int,
         in_channels: int,
         out_channels: int,
-        group: str,
+        group: Group | ScaleGroup,
         features: Sequence[int],
         kernel_size: int,
         separable: bool,
@@ -55,8 +56,8 @@ class RegularFamily:
         ):
             if value not in legal:
                 raise ValueError(f"{name}={value!r} is not known; choose from {list(legal)}.")
-        self.spatial_dims = spatial_dims
-        self.group = find_group(group, spatial_dims)
+        self.spatial_dims = group.spatial_dims
+        self.group = group
         self.input = Channels(in_channels)
         self.output = out_channels
         self.features = features
@@ -92,7 +93,9 @@ class RegularFamily:
         else:
             options = self.group, self.kernel_size, lifting, lattice.spacing, bias
             layer.append(GroupConvolution(rep_in.count, rep_out.count, *options))
-        if not bias:
+        if self.normalization == "instance" and isinstance(self.group, ScaleGroup):
+            layer.append(ElementInstanceNorm(rep_out.count, self.group.order))
+        elif not bias:
             layer.append(FieldNorm(rep_out.count, self.normalization))
         layer.append(ACTIVATIONS[self.activation]())
         if self.dropout:

@@ -1,11 +1,12 @@
-"""Normalization and dropout of whole fields, jointly over the elements of the group."""
+"""Normalization and dropout of whole fields."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["NORMALIZATIONS", "FieldDropout", "FieldNorm"]
+__all__ = ["NORMALIZATIONS", "ElementInstanceNorm", "FieldDropout", "FieldNorm"]
 
 NORMALIZATIONS: dict[str, type[nn.Module] | None] = {
     "instance": nn.InstanceNorm1d,
@@ -34,6 +35,32 @@ class FieldNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x.reshape(x.shape[0], self.fields, -1)).view(x.shape)
+
+
+class ElementInstanceNorm(nn.Module):
+    """Instance normalization with a mean and a deviation for each element, and one learned affine map a field.
+
+    For scales: when a pattern shrinks, its features move to the next scale, and take their statistics with them. Joint
+    ones would change, since one scale leaves the truncated group and another enters it.
+
+    Args:
+        fields: number of fields.
+        order: elements of a field.
+        eps: added to the variance.
+
+    Shape: ``(B, fields * order, *spatial)`` to the same.
+    """
+
+    def __init__(self, fields: int, order: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(fields))
+        self.bias = nn.Parameter(torch.zeros(fields))
+        self.order = order
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.repeat_interleave(self.order), self.bias.repeat_interleave(self.order)
+        return F.instance_norm(x, weight=weight, bias=bias, eps=self.eps)
 
 
 class FieldDropout(nn.Module):

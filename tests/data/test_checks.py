@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import decollate_batch, list_data_collate
 
 from equivariant_nets.data import CheckVolumed, LoadVolumed
 
@@ -125,3 +126,47 @@ def test_damaged_files_are_named(tmp_path, damage):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.nii\.gz does not exist"):
         LoadVolumed("image")({"image": str(tmp_path / "nowhere.nii.gz")})
+
+
+@pytest.fixture
+def four(tmp_path):
+    return [save(tmp_path / f"part{k}.nii.gz", image(seed=k), np.diag([-1.0, -1, 1, 1])) for k in range(4)]
+
+
+def test_a_list_of_files_becomes_the_channels_of_one_image(four):
+    result = LoadVolumed("image")({"image": four})["image"]
+    assert torch.equal(result.as_tensor(), torch.from_numpy(np.stack([image(seed=k) for k in range(4)])))
+    assert torch.equal(result.affine, torch.diag(torch.tensor([-1.0, -1, 1, 1])).double())
+    assert result.meta["filename_or_obj"] == four[0]
+    assert result.meta["channel_files"] == four
+    assert CheckVolumed("image", num_channels=4)({"image": result})["image"] is result
+
+
+def test_images_of_several_files_make_a_batch_and_come_back(four):
+    item = LoadVolumed("image")({"image": four})
+    for result in decollate_batch(list_data_collate([item, item])):
+        assert result["image"].meta["channel_files"] == four
+
+
+def test_rounding_errors_of_an_affine_do_not_part_the_files_of_a_list(four, tmp_path):
+    affine = np.diag([-1.0, -1, 1, 1])
+    affine[0, 1] = 1e-6
+    save(tmp_path / "part2.nii.gz", image(seed=2), affine)
+    assert LoadVolumed("image")({"image": four})["image"].shape == (4, *SIZE)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "does not exist"),
+        (truncate, "cannot be read"),
+        (lambda path: save(path, image((5, 6, 8))), r"spatial shape is \(5, 6, 8\); legal is \(5, 6, 7\)"),
+        (lambda path: save(path, image()), "affine differs .* by up to 2 mm"),
+    ],
+    ids=["missing", "truncated", "shape", "affine"],
+)
+def test_the_bad_file_of_a_list_is_named(four, tmp_path, spoil, message):
+    spoil(tmp_path / "part2.nii.gz")
+    error = FileNotFoundError if message == "does not exist" else ValueError
+    with pytest.raises(error, match=rf"^{tmp_path}/part2\.nii\.gz:? .*{message}"):
+        LoadVolumed("image")({"image": four})

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
-from monai.apps import DecathlonDataset, download_url, extractall
-
 from equivariant_nets.data.datalist import SECTIONS, paired_cases, read_manifest, select_section
+from equivariant_nets.data.decathlon import download_task
 
 __all__ = ["download_hippocampus", "hippocampus_datalist"]
 
@@ -61,22 +58,7 @@ def download_hippocampus(dataset_dir: str | Path) -> Path:
         monai.apps.utils.HashCheckError: the archive's checksum is not the expected one.
         urllib.error.URLError: the server cannot be reached.
     """
-    folder = Path(dataset_dir).expanduser().absolute()
-    try:
-        hippocampus_datalist(folder)
-    except (FileNotFoundError, ValueError):
-        folder.mkdir(parents=True, exist_ok=True)
-    else:
-        return folder
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        archive = Path(temporary, f"{_TASK}.tar")
-        url, checksum = DecathlonDataset.resource[_TASK], DecathlonDataset.md5[_TASK]
-        download_url(url, archive, hash_val=checksum, hash_type="md5")
-        extractall(archive, temporary, file_type="tar")
-        # The archive holds ._* files, which are no images: the file attributes of the machine it was made on.
-        hidden = shutil.ignore_patterns("._*")
-        shutil.copytree(Path(temporary, _TASK), folder, dirs_exist_ok=True, ignore=hidden)
-    return folder
+    return download_task(_TASK, dataset_dir, hippocampus_datalist)
 
 
 def _split(cases: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:

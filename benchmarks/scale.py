@@ -1,0 +1,189 @@
+"""How much networks answer a change of scale: errors of a layer, a block and the whole network.
+
+    python benchmarks/scale.py errors [--output scale.json]
+
+Weights are random, from fixed seeds. A smooth random image, which fades out towards the border, is made smaller by each
+factor; the error is that of :func:`equivariant_nets.scale_equivariance_error`, in a central ball. Batch normalization
+uses the statistics of the image at its own size. `published` is the network of Wimmer et al. 2023 as described there,
+in MONAI's wiring: sampled filters, the first 27 of total order 4, strided and transposed convolutions; `published
+baseline` is MONAI's own U-Net of the same widths.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import fire
+import monai.networks.nets
+import numpy as np
+import torch
+from common import environment, print_table, smooth_image, write_json
+from numpy.polynomial.hermite_e import hermeval
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from equivariant_nets import ConventionalUNet, ScaleUNet, scale_equivariance_error
+from equivariant_nets.equivariance import central_error, scale_field
+
+FACTORS = (0.9, 0.81, 0.73, 0.6)
+SMOOTHNESS = 4.0  # voxels, standard deviation of the Gaussian filter of the image
+MULTIPLE = 8  # the published wiring takes no other sizes
+SCALES, RATIO, TAPS, FILTERS = 4, 0.9, 5, 27
+
+
+def published_filters() -> Tensor:
+    """Hermite-Gaussian functions sampled on 5^3 taps, ``(scales, filters, 5, 5, 5)``."""
+    orders = [n for n in itertools.product(range(5), repeat=3) if sum(n) <= 4][:FILTERS]
+    taps = np.arange(TAPS) - TAPS // 2
+    filters = np.empty((SCALES, FILTERS, TAPS, TAPS, TAPS))
+    for step in range(SCALES):
+        sigma = RATIO**step
+        lines = [hermeval(taps / sigma, [0] * n + [1]) * np.exp(-(taps**2) / (2 * sigma**2)) / sigma for n in range(5)]
+        for index, (n, m, k) in enumerate(orders):
+            filters[step, index] = np.einsum("i,j,k->ijk", lines[n], lines[m], lines[k])
+    return torch.from_numpy(filters).float()
+
+
+def publish(convolution: nn.Module, filters: Tensor) -> None:
+    """Give a plain convolution random weights of the published kind: a kernel for each scale, apart from the others."""
+    transposed = isinstance(convolution, nn.ConvTranspose3d)
+    weight = convolution.weight.data.transpose(0, 1) if transposed else convolution.weight.data
+    channels_out, channels_in, *taps = weight.shape
+    lifting = channels_in < SCALES
+    fields_out, fields_in = channels_out // SCALES, channels_in if lifting else channels_in // SCALES
+    own = filters if taps[0] == TAPS else torch.ones(SCALES, 1, 1, 1, 1)
+    coefficients = torch.randn(fields_out, fields_in, own.shape[1]) / (fields_in * own.shape[1]) ** 0.5
+    kernels = torch.einsum("oib,sbxyz->osixyz", coefficients, own)
+    dense = kernels
+    if not lifting:
+        dense = torch.einsum("osixyz,st->ositxyz", kernels, torch.eye(SCALES))
+    weight.copy_(dense.reshape(weight.shape))
+    # A bias for each field, alike at every scale.
+    convolution.bias.data = torch.randn(fields_out).mul(0.1).repeat_interleave(SCALES)
+
+
+class Published(nn.Module):
+    """The published network, ``(B, 1, D, H, W)`` to the same, for sizes divisible by 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = monai_unet(SCALES)
+        filters = published_filters()
+        for module in self.net.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                publish(module, filters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).mean(1, keepdim=True)
+
+
+def monai_unet(scales: int = 1) -> nn.Module:
+    """MONAI's U-Net in the widths of the paper, of so many scales."""
+    channels = [width * scales for width in (4, 8, 16, 32)]
+    options: dict[str, Any] = {"kernel_size": TAPS, "up_kernel_size": TAPS, "num_res_units": 2, "norm": "batch"}
+    return monai.networks.nets.UNet(3, 1, scales, channels, (2, 2, 2), act="swish", **options)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "ScaleUNet": lambda: ScaleUNet(in_channels=1),
+    "ScaleUNet, scale_size=2": lambda: ScaleUNet(in_channels=1, scale_size=2),
+    "ScaleUNet, scale_size=2, kernel_size=7": lambda: ScaleUNet(in_channels=1, scale_size=2, kernel_size=7),
+    "ScaleUNet, batch norm, residual": lambda: ScaleUNet(in_channels=1, normalization="batch", residual=True),
+    "ScaleUNet, max_order=4": lambda: ScaleUNet(in_channels=1, max_order=4),
+    "ScaleUNet, isotropic, max_order=4": lambda: ScaleUNet(in_channels=1, max_order=4, isotropic=True),
+    "ConventionalUNet": lambda: ConventionalUNet(in_channels=1, out_channels=1, features=16),
+    "ConventionalUNet, batch norm": lambda: ConventionalUNet(
+        in_channels=1, out_channels=1, features=16, normalization="batch"
+    ),
+    "published": Published,
+    "published baseline": lambda: monai_unet(4),
+}
+
+
+@torch.no_grad()
+def calibrated(net: nn.Module, image: Tensor) -> nn.Module:
+    """The network in evaluation mode, with the statistics of an image."""
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    net.train()(image)
+    return net.eval()
+
+
+@torch.no_grad()
+def layer_error(features: nn.Module, image: Tensor, steps: int) -> float:
+    """The error of features of a shrunken image, against those of the image so many scales before."""
+    factor = RATIO**steps
+    before = features(image).unflatten(1, (-1, SCALES))[:, :, : SCALES - steps].flatten(1, 2)
+    after = features(scale_field(image, factor)).unflatten(1, (-1, SCALES))[:, :, steps:].flatten(1, 2)
+    return central_error(after, scale_field(before, factor))
+
+
+def layers(image: Tensor, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """The errors of the lifting layer and of the first block of a ScaleUNet, whose features move by 1 to 3 scales."""
+    rows = []
+    for max_order in (1, 2, 4):
+        for part in ("lifting layer", "block"):
+            errors = []
+            for seed in seeds:
+                torch.manual_seed(seed)
+                block = ScaleUNet(in_channels=1, max_order=max_order).encoders[0]
+                features = block[0] if part == "lifting layer" else block
+                errors.append([layer_error(features, image, steps) for steps in range(1, SCALES)])
+            rows.append({"part": f"{part}, max_order={max_order}", **_by_factor(FACTORS[:-1], errors)})
+    return rows
+
+
+def _by_factor(factors: Sequence[float], errors: Sequence[Sequence[float]]) -> dict[str, float]:
+    means = np.mean(errors, 0)
+    return {f"{factor:g}": float(mean) for factor, mean in zip(factors, means, strict=True)}
+
+
+def errors(
+    size: int = 64,
+    seeds: Sequence[int] = (0, 1, 2),
+    networks: Sequence[str] | str | None = None,
+    threads: int | None = None,
+    output: str | None = None,
+) -> list[dict[str, Any]]:
+    """Measure, print two tables, and return the rows of whole networks.
+
+    Args:
+        size: side of the image, a multiple of 8.
+        seeds: of the weights; errors are means over them.
+        networks: names of the networks; all if None.
+        threads: of the CPU; as torch chooses if None.
+        output: JSON file to write.
+
+    Raises:
+        ValueError: a network that is not known, or a size that is no multiple of 8.
+    """
+    names = [networks] if isinstance(networks, str) else list(networks or NETWORKS)
+    if unknown := set(names) - set(NETWORKS):
+        raise ValueError(f"networks {sorted(unknown)} are not known; choose from {list(NETWORKS)}.")
+    if size % MULTIPLE:
+        raise ValueError(f"size={size} is no multiple of {MULTIPLE}, which the published network needs.")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    image = smooth_image(size, SMOOTHNESS, 0).float()
+    parts = layers(image, seeds)
+    rows = []
+    for name in tqdm(names, unit="network"):
+        measured = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            net = calibrated(NETWORKS[name](), image)
+            measured.append([scale_equivariance_error(net, image, factor, MULTIPLE) for factor in FACTORS])
+        parameters = sum(p.numel() for p in net.parameters())
+        rows.append({"network": name, "parameters": parameters, **_by_factor(FACTORS, measured)})
+    print_table(parts)
+    print_table(rows)
+    record = {"size": size, "smoothness_voxels": SMOOTHNESS, "seeds": list(seeds), "layers": parts, "networks": rows}
+    write_json(output, {**environment(torch.device("cpu")), **record})
+    return rows
+
+
+if __name__ == "__main__":
+    fire.Fire({"errors": errors}, serialize=lambda rows: None)

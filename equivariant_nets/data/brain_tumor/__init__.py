@@ -1,0 +1,177 @@
+"""Brain tumours in MRI of four modalities: MSD Task01_BrainTumour, or BraTS folders, with one form of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+
+from equivariant_nets.data.brain_tumor.check import check_brain_tumor
+from equivariant_nets.data.brain_tumor.labels import (
+    CLASS_NAMES,
+    REGIONS,
+    LabelToRegionsd,
+    RegionsToLabeld,
+    UnifyTumorLabelsd,
+    label_to_regions,
+)
+from equivariant_nets.data.brain_tumor.layouts import (
+    MODALITIES,
+    Case,
+    brats_part,
+    case_name,
+    find_brats_cases,
+    find_cases,
+    volume_files,
+)
+from equivariant_nets.data.brain_tumor.losses import RegionLoss
+from equivariant_nets.data.brain_tumor.phantoms import tumor_phantom, write_tumor_phantoms
+from equivariant_nets.data.brain_tumor.split import split_cases
+from equivariant_nets.data.datalist import select_section
+from equivariant_nets.data.decathlon import download_task
+
+__all__ = [
+    "CLASS_NAMES",
+    "REGIONS",
+    "LabelToRegionsd",
+    "RegionLoss",
+    "RegionsToLabeld",
+    "UnifyTumorLabelsd",
+    "brain_tumor_datalist",
+    "brain_tumor_sections",
+    "check_brain_tumor",
+    "download_brain_tumor",
+    "label_to_regions",
+    "tumor_image_datalist",
+    "tumor_phantom",
+    "write_tumor_phantoms",
+]
+
+Item = dict[str, Any]
+
+_MAX_LISTED = 10
+
+
+def brain_tumor_datalist(
+    dataset_dir: str | Path,
+    section: str = "training",
+    train_cases: int | None = None,
+    split_file: str | Path | None = None,
+) -> list[Item]:
+    """The cases of one section of the Decathlon's or of BraTS's brain tumours.
+
+    The patients, sorted, are shuffled with a fixed seed and shared out 340 : 95 : 49, which are the counts for the 484
+    labelled cases of the Decathlon. A folder with a ``dataset.json`` is the Decathlon's, and this file says which cases
+    there are. Of any other, all cases of BraTS below it are used, each four files and a label.
+
+    Args:
+        dataset_dir: the folder that holds ``imagesTr``, ``labelsTr`` and ``dataset.json``, or cases of BraTS.
+        section: ``training``, ``validation`` or ``test``.
+        train_cases: keep so many training cases, the first of a fixed shuffle; subsets are nested. None keeps all.
+        split_file: JSON that keeps the split: written where it does not exist, followed where it does.
+
+    Returns:
+        dicts of ``image``, an absolute path, or four in the order FLAIR, T1, T1 with gadolinium, T2; ``label``, an
+        absolute path; ``label_convention``, ``msd`` or ``brats``, which ``UnifyTumorLabelsd`` reads; and ``case``.
+
+    Raises:
+        FileNotFoundError: the folder does not exist or holds no case, or cases that ``split_file`` names are missing.
+        ValueError: cases are incomplete, ``dataset.json`` is damaged, the section or ``train_cases`` is not legal, or
+            ``split_file`` does not fit the folder.
+    """
+    return select_section(brain_tumor_sections(dataset_dir, split_file), section, train_cases)
+
+
+def brain_tumor_sections(dataset_dir: str | Path, split_file: str | Path | None = None) -> dict[str, list[Item]]:
+    """All sections, as :func:`brain_tumor_datalist` gives one; with less than three patients some are empty."""
+    cases, problems = find_cases(dataset_dir)
+    _raise_problems(problems, dataset_dir, f"python -m {__name__} --dataset_dir {dataset_dir}")
+    return {section: [_item(case) for case in part] for section, part in split_cases(cases, split_file).items()}
+
+
+def tumor_image_datalist(dataset_dir: str | Path) -> list[Item]:
+    """The images to segment, sorted by name, whether or not there are labels.
+
+    Args:
+        dataset_dir: a file of four channels; a folder with such files, in it or below; or a folder with cases of BraTS.
+            Labels, which are files named ``..._seg`` or in a folder ``labels...``, are ignored.
+
+    Returns:
+        dicts of ``image``, an absolute path, or four in the order FLAIR, T1, T1 with gadolinium, T2; and ``case``.
+
+    Raises:
+        FileNotFoundError: the file or folder does not exist, or holds no image.
+        ValueError: a modality of a case is missing or given twice, or a file has three axes only.
+    """
+    source = Path(dataset_dir).expanduser().absolute()
+    if source.is_file():
+        return _image_items([source])
+    if not source.is_dir():
+        raise FileNotFoundError(
+            f"{source} does not exist; give a 4-D image, a folder of such, or one of BraTS cases, as --dataset_dir."
+        )
+    cases, problems = find_brats_cases(source, labelled=False)
+    _raise_problems(problems, dataset_dir)
+    if cases:
+        return [{"image": case.image, "case": case.name} for case in cases]
+    images = [path for path in volume_files(source) if not _is_label(path.relative_to(source))]
+    if not images:
+        raise FileNotFoundError(
+            f"{source} holds no NIfTI image (.nii or .nii.gz); give a folder of 4-D images or of BraTS cases as "
+            "--dataset_dir."
+        )
+    return _image_items(images)
+
+
+def download_brain_tumor(dataset_dir: str | Path) -> Path:
+    """Download MSD Task01 (7 GB) through MONAI, unless the folder holds a complete copy or cases of BraTS.
+
+    While it is unpacked, it takes twice the place.
+
+    Args:
+        dataset_dir: the folder that shall hold ``imagesTr``, ``labelsTr`` and ``dataset.json``.
+
+    Returns:
+        the absolute path of the folder.
+
+    Raises:
+        monai.apps.utils.HashCheckError: the archive's checksum is not the expected one.
+        urllib.error.URLError: the server cannot be reached.
+    """
+    return download_task("Task01_BrainTumour", dataset_dir, brain_tumor_sections)
+
+
+def _item(case: Case) -> Item:
+    return {"image": case.image, "label": case.label, "label_convention": case.convention, "case": case.name}
+
+
+def _raise_problems(problems: Sequence[str], dataset_dir: str | Path, command: str | None = None) -> None:
+    if not problems:
+        return
+    listed = "".join(f"\n  {problem}" for problem in problems[:_MAX_LISTED])
+    rest = f"\n  ... and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
+    advice = f"\nList all of them, and those inside the files, with: {command}" if command else ""
+    raise ValueError(f"{dataset_dir} has {len(problems)} problems:{listed}{rest}{advice}")
+
+
+def _is_label(path: Path) -> bool:
+    return brats_part(path)[1] == "label" or any(part.lower().startswith("labels") for part in path.parts[:-1])
+
+
+def _image_items(images: Sequence[Path]) -> list[Item]:
+    problems = []
+    for path in images:
+        try:
+            shape = nib.Nifti1Image.from_filename(path).shape  # of the header alone
+        except Exception:  # not readable: LoadVolumed says so, and why
+            continue
+        if len(shape) != 4:
+            part = brats_part(path)[1]
+            what = f", and by its name the {part} of a BraTS case: give the folder of the case" if part else ""
+            problems.append(f"{path} is of shape {shape}{what}")
+    if problems:
+        legal = f"legal are images of {len(MODALITIES)} channels ({', '.join(MODALITIES)}), the channel last"
+        _raise_problems([f"{problem}; {legal}." for problem in problems], images[0].parent)
+    return [{"image": str(path), "case": case_name(path)} for path in images]

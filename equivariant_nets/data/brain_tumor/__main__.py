@@ -1,0 +1,30 @@
+"""Command line: ``python -m equivariant_nets.data.brain_tumor --dataset_dir DIR [--download] [--split_file FILE]``."""
+
+from __future__ import annotations
+
+import fire
+
+from equivariant_nets.data.brain_tumor import brain_tumor_sections, check_brain_tumor, download_brain_tumor
+
+
+def main(dataset_dir: str, download: bool = False, split_file: str | None = None) -> str:
+    """Check every file of the brain tumour data and count the cases of each section, after a download where asked for.
+
+    Args:
+        dataset_dir: the folder that holds, or shall hold, imagesTr, labelsTr and dataset.json; or cases of BraTS.
+        download: whether to download the Decathlon's data (7 GB) when the folder holds no complete copy.
+        split_file: JSON that keeps the split: written where it does not exist, followed where it does.
+    """
+    try:
+        if download:
+            download_brain_tumor(dataset_dir)
+        if problems := check_brain_tumor(dataset_dir):
+            raise SystemExit("\n".join([*problems, f"error: {len(problems)} problems in {dataset_dir}"]))
+        sections = brain_tumor_sections(dataset_dir, split_file)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
+    return "\n".join(f"{section}: {len(cases)} cases" for section, cases in sections.items())
+
+
+if __name__ == "__main__":
+    fire.Fire(main)

@@ -1,0 +1,68 @@
+"""A check of every file of a brain tumour data set, which lists all problems instead of the first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from equivariant_nets.data.brain_tumor.labels import UnifyTumorLabelsd
+from equivariant_nets.data.brain_tumor.layouts import MODALITIES, Case, find_cases
+from equivariant_nets.data.checks import CheckVolumed, LoadVolumed, check_same_grid, describe_volume
+
+__all__ = ["check_brain_tumor"]
+
+_logger = logging.getLogger(__name__)
+
+
+def check_brain_tumor(dataset_dir: str | Path) -> list[str]:
+    """Read every file of a data set, and say all that is wrong.
+
+    A problem is a missing or unreadable file, a modality or label given twice, a wrong number of channels, a voxel that
+    is not finite, a constant channel, an illegal label value, or files of one case on different grids. A label without
+    tumour is none, but is logged as a warning.
+
+    Args:
+        dataset_dir: a folder of MSD Task01 or of BraTS.
+
+    Returns:
+        one text a problem, at most one a file and grid; empty if the data is sound.
+    """
+    try:
+        cases, problems = find_cases(dataset_dir)
+    except (FileNotFoundError, ValueError) as error:
+        return [str(error)]
+    for case in tqdm(cases, desc="checking cases"):
+        problems += [f"{case.name}: {problem}" for problem in _case_problems(case)]
+    return problems
+
+
+def _case_problems(case: Case) -> Iterator[str]:
+    # File by file, since LoadVolumed of the whole case stops at its first error.
+    files = {"image": case.image} if isinstance(case.image, str) else dict(zip(MODALITIES, case.image, strict=True))
+    num_channels = len(MODALITIES) if isinstance(case.image, str) else 1
+    volumes: dict[str, Any] = {}
+    for key, file in {**files, "label": case.label}.items():
+        try:
+            volumes |= LoadVolumed(key)({key: file})
+        except (FileNotFoundError, ValueError) as error:
+            yield str(error)
+            continue
+        try:
+            if key == "label":
+                label = UnifyTumorLabelsd()({"label": volumes[key], "label_convention": case.convention})["label"]
+                if not label.any():
+                    _logger.warning("%s: the label %s holds no tumour", case.name, file)
+            else:
+                CheckVolumed(key, num_channels=num_channels)({key: volumes[key]})
+        except ValueError as error:
+            yield str(error)
+    named = [(describe_volume(volume, key), volume) for key, volume in volumes.items()]
+    for name, volume in named[1:]:
+        try:
+            check_same_grid(named[0][1], volume, named[0][0], name)
+        except ValueError as error:
+            yield str(error)

@@ -1,0 +1,183 @@
+"""Find the cases of a folder: the Decathlon's Task01_BrainTumour, or BraTS as its releases lay their files out."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from equivariant_nets.data.datalist import paired_cases, read_manifest
+
+__all__ = ["MODALITIES", "Case", "brats_part", "case_name", "find_brats_cases", "find_cases", "volume_files"]
+
+# In the order of the channels, each with the spellings that end a file name (BraTS) or stand in dataset.json.
+MODALITIES = {
+    "FLAIR": ("flair", "t2f"),
+    "T1": ("t1", "t1n", "t1w"),
+    "T1 with gadolinium": ("t1ce", "t1c", "t1gd"),
+    "T2": ("t2", "t2w"),
+}
+_LABEL = {"label": ("seg",)}
+_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+_PARTS = {spelling: part for part, spellings in (MODALITIES | _LABEL).items() for spelling in spellings}
+_BRATS_NAME = re.compile(rf"(?P<case>.+)[-_](?P<part>{'|'.join(_PARTS)})", re.IGNORECASE)
+# BraTS from 2023 on names the time point behind the patient: BraTS-GLI-00000-000, BraTS-GLI-00000-001.
+_TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Z]+-\d+)-\d+", re.IGNORECASE)
+_MAX_LISTED = 5
+
+
+class Case(NamedTuple):
+    """One examination. Paths are absolute."""
+
+    name: str
+    patient: str
+    image: str | list[str]  # one file of four channels (MSD), or four files (BraTS), in the order of MODALITIES
+    label: str | None
+    convention: str  # of the label's values: msd or brats
+
+
+def find_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
+    """The labelled cases of a folder, sorted by name, and what is wrong with the others.
+
+    A folder with a ``dataset.json`` is MSD's, and this file says which cases there are. Any other is BraTS's: the
+    files of a case, named by the case and the modality (``_t1``, ``-t1n``, ...), lie anywhere below it.
+
+    Args:
+        dataset_dir: the folder. Hidden files in it are ignored.
+
+    Returns:
+        the complete cases, and one line for each problem.
+
+    Raises:
+        FileNotFoundError: the folder does not exist, or holds no case in either layout.
+        ValueError: ``dataset.json`` is damaged.
+    """
+    folder = Path(dataset_dir).expanduser().absolute()
+    advice = (
+        f"Download the data of the Decathlon (7 GB) with: python -m {__package__} --dataset_dir {dataset_dir} "
+        "--download\nor point dataset_dir at the folder that holds imagesTr/, labelsTr/ and dataset.json, or at a "
+        "folder of BraTS cases."
+    )
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder} is a file, not the folder of a data set. {advice}")
+    if not folder.is_dir() or (folder / "dataset.json").is_file():
+        return _find_msd_cases(folder, advice)
+    cases, problems = find_brats_cases(folder, labelled=True)
+    if not cases and not problems:
+        raise FileNotFoundError(
+            f"{folder} holds no dataset.json and no file named as in BraTS, such as CASE_flair.nii.gz or "
+            f"CASE-t2f.nii.gz. {advice}"
+        )
+    return cases, problems
+
+
+def find_brats_cases(folder: Path, labelled: bool) -> tuple[list[Case], list[str]]:
+    """The cases of BraTS below a folder, sorted by name, and one line for each problem.
+
+    Args:
+        folder: absolute path.
+        labelled: whether each case must have a label; else labels are left out. Predictions that were saved under the
+            name of the first file, as ``CASE_flair_seg.nii.gz``, are no labels.
+    """
+    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    unknown: dict[Path, list[str]] = defaultdict(list)
+    for path in volume_files(folder):
+        name, part = brats_part(path)
+        if part == "label" and _BRATS_NAME.fullmatch(name):
+            continue  # CASE_flair_seg.nii.gz: a prediction, saved under the name of the image's first file
+        if part is None:
+            unknown[path.parent].append(path.name)
+        else:
+            found[name][part].append(path)
+    cases, problems = [], []
+    for name, files in sorted(found.items()):
+        wanted = [*MODALITIES, *(_LABEL if labelled else ())]
+        if not any(part in files for part in MODALITIES):
+            if labelled:
+                problems.append(f"{name}: the label {files['label'][0].relative_to(folder)} has no image beside it.")
+            continue
+        faults = list(_faults(name, files, wanted, folder, unknown))
+        problems += faults
+        if not faults:
+            image = [str(files[part][0]) for part in MODALITIES]
+            cases.append(Case(name, _patient(name), image, str(files["label"][0]) if labelled else None, "brats"))
+    return cases, problems
+
+
+def volume_files(folder: Path) -> list[Path]:
+    """The NIfTI files below a folder, sorted, without what is hidden or in a hidden folder."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if _SUFFIX.search(path.name)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def brats_part(path: Path) -> tuple[str, str | None]:
+    """The case that a file of BraTS belongs to, and what it is: a key of MODALITIES, or ``label``, or None."""
+    match = _BRATS_NAME.fullmatch(case_name(path))
+    if match is None:
+        return case_name(path), None
+    return match["case"], _PARTS[match["part"].lower()]
+
+
+def case_name(path: Path) -> str:
+    """A file's name without .nii or .nii.gz."""
+    return _SUFFIX.sub("", path.name)
+
+
+def _faults(
+    name: str, files: dict[str, list[Path]], wanted: Iterable[str], folder: Path, unknown: dict[Path, list[str]]
+) -> Iterator[str]:
+    folders = {path.parent for paths in files.values() for path in paths}
+    others = sorted(file for own in folders for file in unknown[own])[:_MAX_LISTED]
+    hint = f" Files of another name there: {', '.join(others)}; rename one if it is this." if others else ""
+    for part in wanted:
+        spellings = (MODALITIES | _LABEL)[part]
+        if part not in files:
+            looked_for = ", ".join(f"{name}_{spelling}.nii.gz" for spelling in spellings)
+            yield f"{name}: no {part} found; looked for {looked_for} (or .nii, or - for _).{hint}"
+        elif len(files[part]) > 1:
+            listed = ", ".join(str(path.relative_to(folder)) for path in files[part])
+            yield f"{name}: {len(files[part])} files for {part}: {listed}. Keep one of them."
+
+
+def _patient(name: str) -> str:
+    match = _TIME_POINT.fullmatch(name)
+    return match["patient"] if match else name
+
+
+def _find_msd_cases(folder: Path, advice: str) -> tuple[list[Case], list[str]]:
+    manifest = read_manifest(folder, advice)
+    entries = manifest.get("training")
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{folder / 'dataset.json'} names no labelled cases. {advice}")
+    cases, problems = {}, [*_wrong_modalities(folder, manifest.get("modality"))]
+    for entry in entries:  # one by one, to find every problem
+        try:
+            files = paired_cases(folder, [entry], advice="")[0]
+        except (FileNotFoundError, ValueError) as error:
+            problems.append(" ".join(str(error).split()))
+        else:
+            name = case_name(Path(files["image"]))
+            cases[name] = Case(name, name, files["image"], files["label"], "msd")
+    return [cases[name] for name in sorted(cases)], problems
+
+
+def _wrong_modalities(folder: Path, given: object) -> Iterator[str]:
+    """A problem where ``dataset.json`` names other channels than ours; where it names none, they are taken as ours."""
+    if not isinstance(given, dict) or not given:
+        return
+    names = [str(given.get(str(channel), "nothing")) for channel in range(max(len(given), len(MODALITIES)))]
+    spellings = list(MODALITIES.values())
+    if len(names) != len(spellings) or any(
+        name.lower() not in legal for name, legal in zip(names, spellings, strict=True)
+    ):
+        yield (
+            f"{folder / 'dataset.json'} names the channels {', '.join(names)}; legal are {', '.join(MODALITIES)}, in "
+            "this order, as in Task01_BrainTumour. Check that it is this task."
+        )

@@ -1,148 +1,135 @@
-"""Segmentation quality against the pose of the patient: every test volume is turned, segmented and scored."""
+"""Segmentation quality against the pose of the patient, and against the size of the anatomy."""
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice
-from monai.networks.utils import eval_mode, one_hot
-from tqdm import tqdm
+from monai.transforms import Resize
+from monai.utils import convert_to_tensor
+from torch import Tensor
 
-from .report import case_name, plot_rotation_curves
+from .report import plot_rotation_curves, plot_scale_curves
 from .rotations import plane_rotation, random_rotation
+from .sweep import Sweep
 from .transforms import RotateMatrixd
 
-__all__ = ["RotationSweep"]
+__all__ = ["RotationSweep", "ScaleSweep"]
 
 RANDOM = "random"  # stands in the plane column for uniformly random rotations
-KEYS = ("image", "label")
+LARGEST_FACTOR = 2
 
 
-class RotationSweep:
+class RotationSweep(Sweep):
     """Dice against rotation angle, for turns in each plane and for uniformly random rotations.
 
     A pose turns the preprocessed image (cubic splines, the border continued outwards) and its label map (one-hot
     linear). The field of view is a box in the proportions of the turned volume, about its centre, of as many voxels as
     before: a box that held all of the turned volume would be up to four times as large, and most of it filling. A
     rotation of the lattice turns the box itself and loses nothing. The prediction is scored against the turned labels
-    in view. Beside each Dice stands the cost of interpolation: the Dice of the label map turned there and back.
+    in view. Beside each Dice stands the cost of interpolation: the Dice of the label map turned there and back. The
+    files are ``rotation_dice.csv`` and ``rotation_dice.png``.
 
     Args:
-        network: the network, with its weights loaded, on its device.
-        data: items with an ``image`` and a ``label`` file.
-        preprocessing: transform from an item to channel-first volumes.
-        inferer: MONAI inferer.
-        device: where windows are computed.
-        class_names: names of the labels 1, 2, ...
-        output_dir: receives ``rotation_dice.csv`` and ``rotation_dice.png``.
         angles_degrees: angles in each plane; 0 is measured once and counts for all.
         planes: ``axial``, ``coronal``, ``sagittal``, or pairs of axes.
         random_poses: uniformly random rotations of each case.
-        num_cases: the first so many cases; all if None.
         seed: of the random rotations. The same seed gives every network the same poses.
+        others: as for :class:`equivariant_nets.sweep.Sweep`.
+
+    Raises:
+        ValueError: there is no pose or no such plane, and as :class:`equivariant_nets.sweep.Sweep`.
     """
+
+    kind = "rotation"
+    plot = staticmethod(plot_rotation_curves)
 
     def __init__(
         self,
-        network: torch.nn.Module,
-        data: Sequence[dict[str, Any]],
-        preprocessing: Callable[[dict[str, Any]], dict[str, Any]],
-        inferer: Callable[..., torch.Tensor],
-        device: torch.device | str,
-        class_names: Sequence[str],
-        output_dir: str | Path,
+        *,
         angles_degrees: Sequence[float] = (0, 30, 45, 60, 90, 120, 135, 150, 180),
         planes: Sequence[str | tuple[int, int]] = ("axial", "coronal", "sagittal"),
         random_poses: int = 8,
-        num_cases: int | None = None,
         seed: int = 0,
+        **others: Any,
     ) -> None:
-        if not data:
-            raise ValueError("data is empty: there is no case to turn; give a list of items with image and label.")
-        if num_cases is not None and num_cases < 1:
-            raise ValueError(f"num_cases={num_cases} leaves no case to turn; give 1 or more, or None for all.")
+        super().__init__(**others)
         if not random_poses and not (len(angles_degrees) and len(planes)):
             raise ValueError(
                 "There is no pose to measure: give angles_degrees and planes, or random_poses of 1 or more."
             )
         for plane in planes:
             plane_rotation(plane, 0)  # raises if there is no such plane
-        self.network = network
-        self.data = data[:num_cases]
-        self.preprocessing = preprocessing
-        self.inferer = inferer
-        self.device = torch.device(device)
-        self.class_names = list(class_names)
-        self.output_dir = Path(output_dir)
         self.angles_degrees = angles_degrees
         self.planes = planes
         self.random_poses = random_poses
         self.seed = seed
 
-    def run(self) -> Path:
-        """Measure all poses of all cases; write the table and the picture, and return the table's path."""
-        rows: list[dict[str, Any]] = []
-        with eval_mode(self.network):
-            for index, item in enumerate(tqdm(self.data, desc="rotation sweep", unit="case")):
-                rows += self._case(index, item)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        table = self.output_dir / "rotation_dice.csv"
-        with table.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        plot_rotation_curves({type(self.network).__name__: table}, self.output_dir / "rotation_dice.png")
-        return table
-
-    def _case(self, index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        volumes: dict[Hashable, torch.Tensor] = {
-            key: value for key, value in self.preprocessing(item).items() if key in KEYS
-        }
-        upright = self._scores(volumes, np.eye(3))
+    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Each plane at each angle, and random rotations after them."""
+        upright = self._turned(image, label, np.eye(3))
         for plane in self.planes:
             for angle in self.angles_degrees:
-                scores = self._scores(volumes, plane_rotation(plane, angle)) if angle % 360 else upright
-                yield from self._rows(item, plane, angle, scores)
+                turned = self._turned(image, label, plane_rotation(plane, angle)) if angle % 360 else upright
+                yield {"plane": plane, "angle_degrees": angle}, turned
         random_state = np.random.RandomState([self.seed, index])
         for _ in range(self.random_poses):
             matrix = random_rotation(random_state)
             angle = np.rad2deg(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
-            yield from self._rows(item, RANDOM, round(float(angle), 1), self._scores(volumes, matrix))
+            yield {"plane": RANDOM, "angle_degrees": round(float(angle), 1)}, self._turned(image, label, matrix)
 
-    def _scores(self, volumes: dict[Hashable, torch.Tensor], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Dice of each class, of the prediction and of the label map turned there and back."""
+    def _turned(self, image: Tensor, label: Tensor, matrix: np.ndarray) -> np.ndarray:
         turn_label = RotateMatrixd("label", matrix, mode="one_hot")
-        image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")(volumes)["image"]
-        label = turn_label(volumes)["label"]
-        there_and_back = turn_label.inverse({"label": label})["label"]
-        view = _field_of_view(label.shape[1:], volumes["label"].shape[1:])
-        prediction = self.inferer(image[view][None].to(self.device), self.network).argmax(1)
-        return self._dice(prediction.cpu(), label[view]), self._dice(there_and_back, volumes["label"])
+        turned_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")({"image": image})["image"]
+        turned: dict[Hashable, Any] = turn_label({"label": label})
+        there_and_back = turn_label.inverse(turned)["label"]
+        view = _field_of_view(turned["label"].shape[1:], label.shape[1:])
+        return self.scores(_plain(turned_image[view]), _plain(turned["label"][view]), _plain(there_and_back), label)
 
-    def _dice(self, prediction: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-        num_classes = len(self.class_names) + 1
-        predicted, true = (one_hot(torch.as_tensor(x)[None].long(), num_classes) for x in (prediction, label))
-        return compute_dice(predicted, true, include_background=False)[0].numpy()
 
-    def _rows(
-        self, item: dict[str, Any], plane: str | tuple[int, int], angle: float, scores: tuple[np.ndarray, np.ndarray]
-    ) -> Iterator[dict[str, Any]]:
-        case = case_name(item["label"])
-        for name, dice, floor in zip(self.class_names, *scores, strict=True):
-            yield {
-                "case": case,
-                "plane": plane,
-                "angle_degrees": angle,
-                "class": name,
-                "dice": round(float(dice), 5),
-                "interpolation_dice": round(float(floor), 5),
-            }
+class ScaleSweep(Sweep):
+    """Dice against the size of the anatomy in voxels: every volume is shrunk, or enlarged, with its canvas.
+
+    A factor f resamples a volume to round(n f) voxels along each axis, about its centre: the image linearly, blurred by
+    a Gaussian before where it shrinks, as MONAI's ``Resize(anti_aliasing=True)``; the label map one-hot linear. The
+    prediction is scored against the resampled labels. Beside each Dice stands the cost of interpolation: the Dice of
+    the label map resampled there and back. The factor 1 changes nothing. The files are ``scale_dice.csv`` and
+    ``scale_dice.png``.
+
+    Args:
+        factors: sizes of the anatomy over its own, above 0 and up to 2.
+        others: as for :class:`equivariant_nets.sweep.Sweep`.
+
+    Raises:
+        ValueError: there is no factor, or one out of range, and as :class:`equivariant_nets.sweep.Sweep`. When run,
+            what the network raises for a volume that is too small for it.
+    """
+
+    kind = "scale"
+    plot = staticmethod(plot_scale_curves)
+
+    def __init__(self, *, factors: Sequence[float] = (1.0, 0.9, 0.8, 0.7), **others: Any) -> None:
+        super().__init__(**others)
+        if not len(factors):
+            raise ValueError("factors is empty: there is no size to measure; give some, such as [1.0, 0.8].")
+        if wrong := [factor for factor in factors if not 0 < factor <= LARGEST_FACTOR]:
+            raise ValueError(
+                f"factors={list(factors)} holds {wrong}: a factor is above 0 and at most {LARGEST_FACTOR}, where 0.5 "
+                "halves the anatomy along each axis."
+            )
+        self.factors = factors
+
+    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Each factor, in the order given."""
+        for factor in self.factors:
+            size = [max(1, round(n * factor)) for n in label.shape[1:]]
+            scaled = _plain(Resize(size, mode="trilinear", anti_aliasing=True)(image))
+            scaled_label = _resize_label(label, size)
+            there_and_back = _resize_label(scaled_label, label.shape[1:])
+            yield {"factor": factor}, self.scores(scaled, scaled_label, there_and_back, label)
 
 
 def _field_of_view(canvas: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
@@ -150,3 +137,15 @@ def _field_of_view(canvas: Sequence[int], size: Sequence[int]) -> tuple[slice, .
     shrink = (math.prod(size) / math.prod(canvas)) ** (1 / 3)
     cuts = [math.ceil(side * (1 - shrink) / 2 - 0.5) for side in canvas]  # of each end
     return (slice(None), *(slice(cut, side - cut) for cut, side in zip(cuts, canvas, strict=True)))
+
+
+def _resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
+    """A label map ``(1, D, H, W)`` at another size: at each voxel the label whose indicator, resampled, is highest."""
+    values = label.unique()  # of equals the lowest wins, the background first
+    indicators = torch.cat([label == value for value in values]).float()
+    return values[_plain(Resize(tuple(size), mode="trilinear")(indicators)).argmax(0, keepdim=True)]
+
+
+def _plain(volume: Any) -> Tensor:
+    """Without the metadata that MONAI's transforms add."""
+    return convert_to_tensor(volume, track_meta=False)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import monai.inferers
 import torch
 
+from .memory import SlidingWindowMemory
+
 __all__ = ["AutocastInferer", "SlidingWindowInferer"]
 
+logger = logging.getLogger(__name__)
 
-class SlidingWindowInferer(monai.inferers.SlidingWindowInferer):
-    """MONAI's sliding-window inferer with windows that lie symmetrically in the volume, and never exceed it.
+
+class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
+    """MONAI's adaptive sliding-window inferer with windows that lie symmetrically in the volume, and never exceed it.
 
     MONAI pads a volume that is smaller than the window, by one voxel more on one side where the difference is odd, and
     in a larger one its last window lies nearer to its neighbour than the others do. Either way an exactly equivariant
@@ -22,11 +27,22 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInferer):
     long one the windows shrink by the few voxels that let them be evenly spaced. With cubic windows, what is exact
     under a rotation of the lattice stays so at every size.
 
+    A volume may lie on the CPU, with ``sw_device`` that of the network; its output then lies there too. Where an input
+    on a GPU leaves too little memory for stitching, that moves to the CPU, for later volumes of this size as well.
+    Whether all will fit is estimated before the first window, once for each shape.
+
     Args:
         roi_size: the largest window, ``(D, H, W)`` or ``(H, W)``, in voxels.
         overlap: the least overlap of neighbouring windows, as a fraction of their size.
         others: as for ``monai.inferers.SlidingWindowInferer``.
+
+    Raises:
+        MemoryError: when called, if windows or output exceed the memory that is free.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fitted: set[tuple[Any, ...]] = set()  # networks, shapes and windows that were checked
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -34,12 +50,50 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInferer):
         size = inputs.shape[2:]
         roi_size = monai.utils.fall_back_tuple(self.roi_size, size)
         fitting = copy.copy(self)
-        overlaps = monai.utils.ensure_tuple_rep(self.overlap, len(size))
-        windows = [_even_windows(n, r, o) for n, r, o in zip(size, roi_size, overlaps, strict=True)]
-        fitting.roi_size, fitting.overlap = zip(*windows, strict=True)
+        fitting.device = kwargs.pop("device", self.device)
+        fitting.roi_size, fitting.overlap = self._windows(size, roi_size)
         if fitting.roi_size != roi_size:
             fitting.roi_weight_map = None  # it was made for windows of the largest size
-        return super(SlidingWindowInferer, fitting).__call__(inputs, network, *args, **kwargs)
+        if not (torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()):
+            fitting._check_memory(inputs, network)
+        result = super(SlidingWindowInferer, fitting).__call__(inputs, network, *args, **kwargs)
+        self.cpu_thresh, self.buffer_steps = fitting.cpu_thresh, fitting.buffer_steps  # with which it fitted
+        return result
+
+    def _windows(self, size: Sequence[int], roi_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Sizes and overlaps of the windows, along each axis."""
+        overlaps = monai.utils.ensure_tuple_rep(self.overlap, len(size))
+        windows = [_even_windows(n, r, o) for n, r, o in zip(size, roi_size, overlaps, strict=True)]
+        return tuple(n for n, _ in windows), tuple(overlap for _, overlap in windows)
+
+    def _check_memory(self, inputs: torch.Tensor, network: Callable[..., Any]) -> None:
+        window = monai.utils.ensure_tuple(self.roi_size)
+        key = (id(network), inputs.shape, inputs.dtype, window)
+        if key in self.fitted:
+            return
+        # The last resort of what adapts itself is to stitch on the CPU.
+        memory = SlidingWindowMemory(
+            inputs, network, self.sw_batch_size, self.sw_device or inputs.device, self.device or "cpu"
+        )
+        if (shortage := memory.shortage(window)) is not None:
+            advice = "free memory, or crop or resample the volume: smaller windows do not help"
+            for roi_size in _smaller(window):
+                smaller, _ = self._windows(inputs.shape[2:], roi_size)
+                if memory.forward(smaller) and not memory.shortage(smaller):
+                    advice = f"free memory, or give roi_size={roi_size}, which fits"
+                    break
+            raise MemoryError(
+                f"A volume of shape {tuple(inputs.shape)} in windows of {window} needs {shortage}: {advice}."
+            )
+        needs = " and ".join(str(need) for need in memory.needs(window))
+        logger.info("A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
+        self.fitted.add(key)
+
+
+def _smaller(window: Sequence[int], step: int = 16) -> Iterator[tuple[int, ...]]:
+    """Windows whose longest axes are cut in steps of 16 voxels, largest first."""
+    for longest in range((max(window) - 1) // step * step, 0, -step):
+        yield tuple(min(n, longest) for n in window)
 
 
 def _even_windows(size: int, largest: int, overlap: float) -> tuple[int, float]:

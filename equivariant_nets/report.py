@@ -2,6 +2,8 @@
 
 python -m equivariant_nets.report summary output/so3/rotation_dice.csv
 python -m equivariant_nets.report curves curves.png --steerable so3/rotation_dice.csv --plain unet/rotation_dice.csv
+python -m equivariant_nets.report scale_summary output/so3/scale_dice.csv
+python -m equivariant_nets.report scales scales.png --steerable so3/scale_dice.csv --plain unet/scale_dice.csv
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ __all__ = [
     "case_name",
     "photograph_with_labels",
     "plot_rotation_curves",
+    "plot_scale_curves",
     "plot_vessel_curves",
-    "read_rotation_table",
+    "read_table",
     "summarize_rotation_table",
+    "summarize_scale_table",
     "three_planes",
     "write_report",
 ]
 
 LABEL_COLOURS = "tab10"
+FLOOR: dict[str, Any] = {"color": "grey", "linestyle": ":", "label": "labels there and back"}
 STYLE = (
     "body{font-family:sans-serif;max-width:70em;margin:2em auto}"
     "td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
@@ -45,8 +50,8 @@ def case_name(path: str | Path) -> str:
     return Path(Path(path).name.removesuffix(".gz")).stem
 
 
-def read_rotation_table(table: str | Path) -> list[dict[str, str]]:
-    """The rows of a ``rotation_dice.csv``."""
+def read_table(table: str | Path) -> list[dict[str, str]]:
+    """The rows of a table of scores, such as ``rotation_dice.csv``."""
     with Path(table).open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -62,7 +67,7 @@ def _case_means(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
 
 def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] = (0, 45, 90, 180)) -> dict[str, float]:
     """Mean Dice over classes and cases at some angles (averaged over the planes) and over random rotations."""
-    rows = read_rotation_table(table)
+    rows = read_table(table)
     summary = {}
     for angle in angles_degrees:
         chosen = [r for r in rows if r["plane"] != "random" and float(r["angle_degrees"]) == angle]
@@ -73,6 +78,13 @@ def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] 
     return summary
 
 
+def summarize_scale_table(table: str | Path) -> dict[str, float]:
+    """Mean Dice over classes and cases at each factor of size, ``{"1": 0.9, "0.8": 0.85}``."""
+    rows = read_table(table)
+    factors = dict.fromkeys(float(row["factor"]) for row in rows)
+    return {f"{f:g}": _mean(_case_means([r for r in rows if float(r["factor"]) == f], "dice")) for f in factors}
+
+
 def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
     """Plot mean Dice, with its standard error over the cases, against the angle in each plane and at random rotations.
 
@@ -80,7 +92,7 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
         tables: the ``rotation_dice.csv`` of each network, by the name that the legend shows.
         path: the PNG to write.
     """
-    tables_rows = {name: read_rotation_table(table) for name, table in tables.items()}
+    tables_rows = {name: read_table(table) for name, table in tables.items()}
     planes = list(dict.fromkeys(row["plane"] for rows in tables_rows.values() for row in rows))
     figure, axes = plt.subplots(1, len(planes), figsize=(3.4 * len(planes), 3.4), sharey=True, squeeze=False)
     for axis, plane in zip(axes[0], planes, strict=True):
@@ -91,10 +103,9 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
                 means = _case_means(chosen, "dice")
                 axis.errorbar(position, _mean(means), yerr=_standard_error(means), fmt="o", capsize=4, color=colour)
                 continue
-            _plot_curve(axis, chosen, "dice", color=colour, label=name, marker="o", markersize=3)
+            _plot_curve(axis, chosen, "angle_degrees", "dice", color=colour, label=name, marker="o", markersize=3)
             if position == 0:
-                style: dict[str, Any] = {"color": "grey", "linestyle": ":", "label": "labels turned there and back"}
-                _plot_curve(axis, chosen, "interpolation_dice", **style)
+                _plot_curve(axis, chosen, "angle_degrees", "interpolation_dice", **FLOOR)
         if plane == "random":
             axis.set_xticks(range(len(tables_rows)), tables_rows, rotation=15)
             axis.set_xlim(-0.5, len(tables_rows) - 0.5)
@@ -112,6 +123,27 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
     return _save(figure, path)
 
 
+def plot_scale_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
+    """Plot mean Dice, with its standard error over the cases, against the factor by which the anatomy was resized.
+
+    Args:
+        tables: the ``scale_dice.csv`` of each network, by the name that the legend shows.
+        path: the PNG to write.
+    """
+    figure, axis = plt.subplots(figsize=(4.5, 3.4))
+    for position, (name, table) in enumerate(tables.items()):
+        rows = read_table(table)
+        _plot_curve(axis, rows, "factor", "dice", color=f"C{position}", label=name, marker="o", markersize=3)
+        if position == 0:
+            _plot_curve(axis, rows, "factor", "interpolation_dice", **FLOOR)
+    axis.set_xlabel("size of the anatomy (1: as it is)")
+    axis.set_ylabel("mean Dice")
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.3)
+    axis.legend(frameon=False)
+    return _save(figure, path)
+
+
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
@@ -120,13 +152,14 @@ def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], column: str, **style: Any) -> None:
-    angles = sorted({float(row["angle_degrees"]) for row in rows})
-    by_angle = [_case_means([r for r in rows if float(r["angle_degrees"]) == a], column) for a in angles]
-    means = np.array([_mean(values) for values in by_angle])
-    errors = np.array([_standard_error(values) for values in by_angle])
-    axis.plot(angles, means, **style)
-    axis.fill_between(angles, means - errors, means + errors, color=style["color"], alpha=0.15, linewidth=0)
+def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], over: str, column: str, **style: Any) -> None:
+    """Means of a column, with their standard errors over the cases, against the values of another."""
+    positions = sorted({float(row[over]) for row in rows})
+    by_position = [_case_means([r for r in rows if float(r[over]) == p], column) for p in positions]
+    means = np.array([_mean(values) for values in by_position])
+    errors = np.array([_standard_error(values) for values in by_position])
+    axis.plot(positions, means, **style)
+    axis.fill_between(positions, means - errors, means + errors, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def plot_vessel_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -136,7 +169,7 @@ def plot_vessel_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pa
         tables: the ``vessel_scores.csv`` of each network, by the name that the legend shows.
         path: the PNG to write.
     """
-    rows = {name: read_rotation_table(table) for name, table in tables.items()}
+    rows = {name: read_table(table) for name, table in tables.items()}
     datasets = list(dict.fromkeys(row["dataset"] for own in rows.values() for row in own))
     figure, axes = plt.subplots(1, len(datasets), figsize=(4 * len(datasets), 3.4), sharey=True, squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
@@ -254,5 +287,11 @@ def _curves(path: str, **tables: str) -> Path:
     return plot_rotation_curves(tables, path)
 
 
+def _scales(path: str, **tables: str) -> Path:
+    """Plot scale_dice.csv files, each given as --NAME FILE, into one PNG."""
+    return plot_scale_curves(tables, path)
+
+
 if __name__ == "__main__":
-    fire.Fire({"curves": _curves, "summary": summarize_rotation_table})
+    commands = {"summary": summarize_rotation_table, "scale_summary": summarize_scale_table}
+    fire.Fire({"curves": _curves, "scales": _scales, **commands})

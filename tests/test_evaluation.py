@@ -1,14 +1,16 @@
-"""Laws of scoring a network on turned volumes."""
+"""Laws of scoring a network on turned and on resized volumes."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from monai.transforms import Activationsd, AsDiscreted, Compose, Resize
 from torch import nn
 
-from equivariant_nets.evaluation import RotationSweep
+from equivariant_nets.evaluation import RotationSweep, ScaleSweep
 
 INTENSITIES = torch.tensor([0.0, 1.0, -1.0])  # the background lies between the classes
 PLANES = ("axial", "coronal", "sagittal")
@@ -43,15 +45,29 @@ def load(item):
     return {"image": INTENSITIES[label.long()], "label": label, "other": "is not turned"}
 
 
-def sweep(folder, network=None, seeds=(0, 1), **options):
-    data = [{"image": f"i/{seed}.nii.gz", "label": f"l/case.{seed}.nii.gz", "seed": seed} for seed in seeds]
-    settings = {"angles_degrees": (0, 90, 45), "random_poses": 2, **options}
-    run = RotationSweep(
-        network or Oracle(), data, settings.pop("preprocessing", load), settings.pop("inferer", lambda x, net: net(x)),
-        "cpu", ["one", "two"], folder, **settings,
-    )  # fmt: skip
-    with run.run().open(newline="") as file:
+one_hot = AsDiscreted(["pred", "label"], argmax=[True, False], to_onehot=3)
+
+
+def table(kind, folder, network=None, seeds=(0, 1), **options):
+    settings = {
+        "network": network or Oracle(),
+        "data": [{"image": f"i/{seed}.nii.gz", "label": f"l/case.{seed}.nii.gz", "seed": seed} for seed in seeds],
+        "preprocessing": load, "postprocessing": one_hot, "inferer": lambda x, net: net(x), "device": "cpu",
+        "class_names": ["one", "two"], "include_background": False, "output_dir": folder,
+    }  # fmt: skip
+    with kind(**{**settings, **options}).run().open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def sweep(folder, network=None, **options):
+    return table(RotationSweep, folder, network, **{"angles_degrees": (0, 90, 45), "random_poses": 2, **options})
+
+
+def scales(folder, network=None, **options):
+    return table(ScaleSweep, folder, network, **{"factors": (1.0, 0.7), **options})
+
+
+every_sweep = pytest.mark.parametrize("measure", [sweep, scales])
 
 
 def test_the_table_has_a_row_for_each_case_pose_and_class(tmp_path):
@@ -166,6 +182,130 @@ def test_planes_may_be_pairs_of_axes(tmp_path, plane):
     rows = sweep(tmp_path, seeds=(0,), planes=[plane], random_poses=0)
     coronal = sweep(tmp_path, seeds=(0,), planes=["coronal"], random_poses=0)
     assert [row["dice"] for row in rows] == [row["dice"] for row in coronal]
+
+
+def test_the_table_of_sizes_has_a_row_for_each_case_factor_and_class(tmp_path):
+    rows = scales(tmp_path / "new", factors=(1.0, 0.75, 1.5))
+    assert list(rows[0]) == ["case", "factor", "class", "dice", "interpolation_dice"]
+    expected = itertools.product(("case.0", "case.1"), ("1.0", "0.75", "1.5"), ("one", "two"))
+    assert [(row["case"], row["factor"], row["class"]) for row in rows] == list(expected)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["scale_dice.csv", "scale_dice.png"]
+
+
+def test_the_factor_one_changes_nothing(tmp_path):
+    network = Shown()
+    rows = scales(tmp_path, network, factors=(1.0,), seeds=(0,))
+    assert torch.equal(network.volumes[0][0], load({"seed": 0})["image"])
+    assert {(row["dice"], row["interpolation_dice"]) for row in rows} == {("1.0", "1.0")}
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 0.9, 1.3, 2])
+def test_canvas_and_anatomy_shrink_alike(tmp_path, factor):
+    network, labels = Shown(), []
+
+    def post(item):
+        labels.append(item["label"])
+        return one_hot(item)
+
+    scales(tmp_path, network, factors=[factor], seeds=(0,), postprocessing=post)
+    sizes = [round(n * factor) for n in (20, 22, 18)]
+    assert list(network.volumes[0].shape[2:]) == sizes
+    own, scaled = blobs(0), next(label for label in labels if list(label.shape[1:]) == sizes)
+    for value in (1, 2):
+        volume, own_volume = (int((label == value).sum()) for label in (scaled, own))
+        assert volume == pytest.approx(own_volume * factor**3, rel=0.3)
+        place, expected = ((label == value).nonzero().float().mean(0)[1:] for label in (scaled, own))
+        centre = (torch.tensor([20.0, 22, 18]) - 1) / 2
+        assert torch.allclose(place - (torch.tensor(sizes) - 1) / 2, factor * (expected - centre), atol=0.3)
+
+
+def test_images_are_blurred_before_they_shrink_and_keep_their_channels(tmp_path):
+    network = Shown()
+    network.forward = lambda x: network.volumes.append(x) or Oracle()(x[:, :1])
+    image = torch.rand(4, 20, 22, 18, generator=torch.Generator().manual_seed(0))
+    scales(tmp_path, network, factors=[0.5], seeds=(0,), preprocessing=lambda item: {"image": image, "label": blobs()})
+    expected = Resize((10, 11, 9), mode="trilinear", anti_aliasing=True)(image)
+    assert torch.equal(network.volumes[0][0], expected)
+    assert network.volumes[0].std() < Resize((10, 11, 9), mode="trilinear")(image).std()
+
+
+def test_an_oracle_reaches_the_floor_at_every_size(tmp_path):
+    rows = scales(tmp_path, factors=(0.6, 0.8, 1.3))
+    dice, floor = (np.array([float(row[column]) for row in rows]) for column in ("dice", "interpolation_dice"))
+    assert 0.8 < floor.min() < floor.mean() < 0.99
+    assert (dice > floor - 0.04).all()
+
+
+def test_a_volume_too_small_for_the_network_is_the_networks_error(tmp_path):
+    def small(x, net):
+        raise ValueError(f"Input of {min(x.shape[2:])} voxels")
+
+    with pytest.raises(ValueError, match="Input of 1 voxels"):
+        scales(tmp_path, factors=[0.01], inferer=small)
+
+
+def overlapping(item):
+    """Two regions, one in the other: both classes, and the second class."""
+    label = item["label"]
+    return {"pred": item["pred"], "label": torch.cat([label > 0, label == 2]).float()}
+
+
+regions = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5), overlapping])
+
+
+class RegionOracle(nn.Module):
+    def forward(self, x):
+        return torch.cat([x.abs() - 0.5, -x - 0.5], 1)
+
+
+@every_sweep
+def test_overlapping_regions_are_scored_by_their_postprocessing(tmp_path, measure):
+    options = {"postprocessing": regions, "include_background": True, "class_names": ["whole", "second"]}
+    rows = measure(tmp_path, RegionOracle(), **options)
+    whole, second = ([row for row in rows if row["class"] == name] for name in ("whole", "second"))
+    assert len(whole) == len(second) == len(rows) / 2
+    assert whole[0]["dice"] == whole[0]["interpolation_dice"] == "1.0"
+    assert min(float(row["dice"]) for row in rows) > 0.8
+    exclusive = measure(tmp_path)
+    assert [row["interpolation_dice"] for row in second] == [
+        row["interpolation_dice"] for row in exclusive if row["class"] == "two"
+    ]
+
+
+@every_sweep
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_names": ["one"]},
+        {"include_background": True},
+        {"postprocessing": lambda item: {**one_hot(item), "pred": item["pred"][:2]}},
+    ],
+    ids=["names", "background", "pred"],
+)
+def test_channels_without_a_name_are_an_error(tmp_path, measure, options):
+    with pytest.raises(ValueError, match=r"postprocessing makes . channels of pred and 3 of label"):
+        measure(tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"factors": ()}, "factors is empty"),
+        ({"factors": (1.0, 0)}, r"holds \[0\]"),
+        ({"factors": (1.0, -0.5)}, r"holds \[-0.5\]"),
+        ({"factors": (2.5, 1.0)}, r"holds \[2.5\]"),
+        ({"factors": (float("nan"),)}, r"holds \[nan\]"),
+        ({"data": []}, "data is empty"),
+        ({"num_cases": 0}, "num_cases=0"),
+    ],
+)
+def test_a_sweep_of_no_size_is_an_error_before_it_starts(tmp_path, options, message):
+    network = Shown()
+    with pytest.raises(ValueError, match=message):
+        scales(tmp_path / "out", network, **options)
+    assert not network.volumes
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

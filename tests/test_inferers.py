@@ -1,11 +1,16 @@
 """Laws of sliding-window inference without padding."""
 
+import copy
 import itertools
+import logging
+import pickle
+import re
 
+import monai.inferers.inferer as monai_inferers
 import pytest
 import torch
 
-from equivariant_nets import SteerableUNet
+from equivariant_nets import SteerableUNet, materialize, memory
 from equivariant_nets.equivariance import equivariance_error
 from equivariant_nets.inferers import AutocastInferer, SlidingWindowInferer
 from equivariant_nets.rotations import lattice_rotations
@@ -96,6 +101,137 @@ def test_an_inferer_is_left_as_it_was_even_by_an_error():
     with pytest.raises(ArithmeticError):
         windows(noise(5, 6, 7), broken)
     assert vars(windows) == before
+
+
+@pytest.mark.parametrize("device", [None, "cpu", torch.device("cpu")])
+@pytest.mark.parametrize("as_argument", [False, True])
+def test_devices_of_windows_and_output_may_be_named(device, as_argument):
+    options = {"sw_device": "cpu"} if as_argument else {"sw_device": "cpu", "device": device}
+    x = noise(9, 12, 7)
+    out = inferer(**options)(x, centre_weighted, **({"device": device} if as_argument else {}))
+    assert torch.equal(out, inferer()(x, centre_weighted))
+
+
+class OnGPU(torch.Tensor):
+    """A tensor that says it lies on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+@pytest.mark.parametrize("size", [(13, 8, 17), (20, 9, 9), (8, 8, 8)])
+def test_without_memory_on_the_gpu_the_output_is_stitched_on_the_cpu_and_the_same(size, failures, monkeypatch):
+    attempts, calls = [], []
+    stitch = monai_inferers.sliding_window_inference
+    monkeypatch.setattr(
+        monai_inferers, "sliding_window_inference",
+        lambda *args, **kwargs: attempts.append((args[10], args[14])) or stitch(*args, **kwargs),
+    )  # fmt: skip
+
+    def network(x):
+        calls.append(1)
+        if len(attempts) <= failures:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return centre_weighted(x.as_subclass(torch.Tensor))
+
+    windows, x = inferer(), noise(*size)
+    out = windows(x.as_subclass(OnGPU), network)
+    torch.testing.assert_close(out.as_subclass(torch.Tensor), inferer()(x, centre_weighted))
+    attempts = attempts[: failures + 1]
+    assert [buffer_steps for _, buffer_steps in attempts] == [None, 1, None][: failures + 1]
+    assert all(device == torch.device("cpu") for device, _ in attempts)
+    assert windows.cpu_thresh == (x[0, 0].numel() - 1 if failures else None)  # the next one starts there
+
+
+def test_another_error_and_a_chosen_device_do_not_make_it_adapt():
+    def network(x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        inferer(device="cpu")(noise(9, 9, 9).as_subclass(OnGPU), network)
+    with pytest.raises(torch.OutOfMemoryError):
+        inferer()(noise(9, 9, 9), network)
+
+
+def free(monkeypatch, gigabytes):
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(1e9 * gigabytes))
+
+
+@pytest.fixture
+def network():
+    return SteerableUNet(features="2x0e+1x1e", depth=2).eval()
+
+
+def test_a_volume_that_does_not_fit_is_an_error_that_names_windows_that_do(network, monkeypatch):
+    calls = []
+    network.register_forward_pre_hook(lambda *_: calls.append(1))
+    x, windows = noise(70, 50, 60).float(), inferer((64, 64, 64))
+    free(monkeypatch, 0.02)
+    with pytest.raises(MemoryError, match="free memory, or give roi_size=") as error, torch.no_grad():
+        windows(x, network)
+    message = str(error.value)
+    for part in ("(1, 1, 70, 50, 60)", "windows of", " GB on cpu, where 0.02 GB are free"):
+        assert part in message
+    assert not calls
+    roi_size = tuple(int(n) for n in re.search(r"roi_size=\(([\d, ]+)\)", message)[1].split(","))
+    assert all(0 < n <= m for n, m in zip(roi_size, (64, 50, 64), strict=True))
+    with torch.no_grad():
+        assert inferer(roi_size)(x, network).shape == (1, 3, 70, 50, 60)
+    assert calls
+
+
+def test_an_output_that_does_not_fit_is_an_error_that_names_no_window(network, monkeypatch):
+    free(monkeypatch, 1e-6)
+    with pytest.raises(MemoryError, match="smaller windows do not help"):
+        inferer((64, 64, 64))(noise(70, 50, 60), network)
+    with pytest.raises(MemoryError, match="smaller windows do not help"):
+        inferer((64, 64, 64))(noise(70, 50, 60), lambda x: x)
+
+
+@pytest.mark.parametrize("mode", ["constant", "gaussian"])
+def test_the_check_changes_no_output(network, mode, monkeypatch):
+    x = noise(20, 12, 17).float()
+    with torch.no_grad():
+        checked = inferer(mode=mode)(x, network)
+        monkeypatch.setattr(SlidingWindowInferer, "_check_memory", lambda *_: None)
+        assert torch.equal(checked, inferer(mode=mode)(x, network))
+
+
+def test_the_check_is_made_once_for_each_shape_and_logged(network, caplog):
+    windows = inferer()
+    with torch.no_grad(), caplog.at_level(logging.INFO, "equivariant_nets.inferers"):
+        for size in [(9, 8, 8), (9, 8, 8), (8, 8, 9), (9, 8, 8)]:
+            windows(noise(*size).float(), network)
+    assert [record.message.split(" in ")[0] for record in caplog.records] == [
+        "A volume of shape (1, 1, 9, 8, 8)", "A volume of shape (1, 1, 8, 8, 9)",
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_nothing_is_checked_while_a_program_is_traced(network, monkeypatch):
+    monkeypatch.setattr(SlidingWindowInferer, "_check_memory", lambda *_: pytest.fail("checked"))
+
+    class Whole(torch.nn.Module):
+        def forward(self, x):
+            return inferer()(x, torch.nn.functional.relu)
+
+    x = noise(8, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.trace(Whole(), x, check_trace=False)(x), x.relu())
+
+
+def test_a_scripted_network_runs(network):
+    x = noise(9, 8, 8).float()
+    scripted = torch.jit.script(materialize(network))
+    with torch.no_grad():
+        torch.testing.assert_close(inferer()(x, scripted), inferer()(x, network), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["copy", "pickle"])
+def test_an_inferer_can_be_copied(copied, network):
+    windows, x = inferer(), noise(9, 8, 8).float()
+    with torch.no_grad():
+        assert torch.equal(windows(x, network), copied(windows)(x, network))
 
 
 def test_autocast_computes_in_bfloat16_and_returns_float32():

@@ -15,19 +15,22 @@ import torch
 from equivariant_nets.report import (
     case_name,
     plot_rotation_curves,
+    plot_scale_curves,
     plot_vessel_curves,
-    read_rotation_table,
+    read_table,
     summarize_rotation_table,
+    summarize_scale_table,
     three_planes,
     write_report,
 )
 
 COLUMNS = ["case", "plane", "angle_degrees", "class", "dice", "interpolation_dice"]
+SCALE_COLUMNS = ["case", "factor", "class", "dice", "interpolation_dice"]
 
 
-def write_table(path, rows):
+def write_table(path, rows, columns=COLUMNS):
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows([columns, *rows])
     return path
 
 
@@ -44,6 +47,32 @@ def table(tmp_path):
     return write_table(tmp_path / "rotation_dice.csv", rows)
 
 
+@pytest.fixture
+def scale_table(tmp_path):
+    """Two cases; case b has no class y."""
+    rows = [
+        ("a", 1.0, "x", 0.9, 1), ("a", 1.0, "y", 0.7, 1), ("b", 1.0, "x", 0.4, 1), ("b", 1.0, "y", "nan", "nan"),
+        ("a", 0.85, "x", 0.5, 0.9), ("b", 0.85, "x", 0.3, 0.9),
+    ]  # fmt: skip
+    return write_table(tmp_path / "scale_dice.csv", rows, SCALE_COLUMNS)
+
+
+def test_a_summary_of_sizes_is_the_mean_over_cases_of_their_means(scale_table):
+    assert summarize_scale_table(scale_table) == pytest.approx({"1": (0.8 + 0.4) / 2, "0.85": (0.5 + 0.3) / 2})
+
+
+def test_curves_of_sizes_show_every_network_and_the_floor(scale_table, tmp_path):
+    rows = [list(row.values()) for row in read_table(scale_table)]
+    changed = [[*row[:4], 0.5] for row in rows]
+    tables = [scale_table, write_table(tmp_path / "floor.csv", changed, SCALE_COLUMNS)]
+    one, lower = (picture(plot_scale_curves({"a": table}, tmp_path / "new" / "scales.png")) for table in tables)
+    two = picture(plot_scale_curves({"a": scale_table, "b": tables[1]}, tmp_path / "scales.png"))
+    again = write_table(tmp_path / "again.csv", rows[::-1], SCALE_COLUMNS)
+    assert np.array_equal(picture(plot_scale_curves({"a": again}, tmp_path / "again.png")), one)
+    assert not np.array_equal(one, lower)
+    assert not np.array_equal(one, two)
+
+
 def test_a_summary_is_the_mean_over_cases_of_their_means(table):
     summary = summarize_rotation_table(table)
     assert summary == pytest.approx(
@@ -52,7 +81,7 @@ def test_a_summary_is_the_mean_over_cases_of_their_means(table):
 
 
 def test_a_summary_leaves_out_cases_without_any_class(table, tmp_path):
-    rows = [list(row.values()) for row in read_rotation_table(table)]
+    rows = [list(row.values()) for row in read_table(table)]
     empty = [("c", plane, 0, name, "nan", "nan") for plane in ("axial", "random") for name in "xy"]
     more = write_table(tmp_path / "more.csv", rows + empty)
     assert summarize_rotation_table(more) == pytest.approx(summarize_rotation_table(table))
@@ -78,7 +107,7 @@ def picture(path):
 
 def test_curves_follow_the_table_and_not_the_order_of_its_rows(table, tmp_path):
     curves = picture(plot_rotation_curves({"net": table}, tmp_path / "new" / "curves.png"))
-    rows = [list(row.values()) for row in read_rotation_table(table)]
+    rows = [list(row.values()) for row in read_table(table)]
     in_planes = sorted(rows[::-1], key=lambda row: ["axial", "sagittal", "random"].index(row[1]))
     shuffled = write_table(tmp_path / "shuffled.csv", in_planes)
     assert np.array_equal(picture(plot_rotation_curves({"net": shuffled}, tmp_path / "same.png")), curves)
@@ -89,7 +118,7 @@ def test_curves_follow_the_table_and_not_the_order_of_its_rows(table, tmp_path):
 
 
 def test_curves_of_several_networks_share_one_picture_without_a_warning(table, tmp_path):
-    only_random = [row for row in read_rotation_table(table) if row["plane"] == "random"]
+    only_random = [row for row in read_table(table) if row["plane"] == "random"]
     lone = write_table(tmp_path / "lone.csv", [list(row.values()) for row in only_random])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -102,7 +131,7 @@ def volume(*size):
     return np.random.RandomState(0).rand(*size)
 
 
-def test_the_command_line_plots_tables_by_name_and_summarizes_one(table, tmp_path, monkeypatch, capsys):
+def test_the_command_line_plots_tables_by_name_and_summarizes_one(table, scale_table, tmp_path, monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["report", *map(str, arguments)])
         monkeypatch.delitem(sys.modules, "equivariant_nets.report", raising=False)
@@ -113,6 +142,10 @@ def test_the_command_line_plots_tables_by_name_and_summarizes_one(table, tmp_pat
     assert matplotlib.image.imread(tmp_path / "curves.png").ndim == 3
     printed = run("summary", table)
     assert all(f"{key}:" in printed for key in summarize_rotation_table(table))
+    assert str(tmp_path / "scales.png") in run("scales", tmp_path / "scales.png", "--plain", scale_table)
+    assert matplotlib.image.imread(tmp_path / "scales.png").ndim == 3
+    printed = run("scale_summary", scale_table)
+    assert all(f"{key}:" in printed for key in summarize_scale_table(scale_table))
 
 
 def test_planes_pass_through_the_foreground_of_the_first_label(tmp_path):

@@ -166,7 +166,7 @@ def pipeline(request, tmp_path_factory, shared_cases, run_command):
     (folder / "elsewhere").mkdir()
     relative = os.path.join("..", request.param)
     train = run_command(relative, ["train.json"], cwd=folder / "elsewhere", **tiny, dataset_dir=data)
-    sweep = {"sweep_angles": [0, 90], "sweep_random_poses": 1, "sweep_cases": 1}
+    sweep = {"sweep_angles": [0, 90], "sweep_random_poses": 1, "sweep_cases": 1, "sweep_scales": [1.0, 0.8]}
     evaluate = run_command(
         root, ["train.json", "evaluate.json"], cwd=folder / "elsewhere", **tiny, **sweep,
         dataset_dir=os.path.relpath(data, folder / "elsewhere"), output_dir="results",

@@ -70,6 +70,17 @@ def test_evaluation_turns_the_test_cases(pipeline):
     assert matplotlib.image.imread(results / "rotation_dice.png").ndim == 3
 
 
+def test_evaluation_resizes_the_test_cases(pipeline):
+    results = pipeline.folder / "elsewhere" / "results"
+    header, *table = rows(results / "scale_dice.csv")
+    classes = json.loads((pipeline.root / "configs" / "train.json").read_text())["class_names"]
+    assert header == ["case", "factor", "class", "dice", "interpolation_dice"]
+    assert [row[1:3] for row in table] == [[factor, name] for factor in ("1.0", "0.8") for name in classes]
+    upright = [row for row in rows(results / "rotation_dice.csv") if row[1:3] == ["axial", "0"]]
+    assert [row[3:] for row in table[: len(classes)]] == [row[4:] for row in upright]
+    assert matplotlib.image.imread(results / "scale_dice.png").ndim == 3
+
+
 def test_inference_writes_a_segmentation_and_a_preview_of_each_image(pipeline):
     assert pipeline.inference.returncode == 0, pipeline.inference.stderr
     sources = sorted(pipeline.images.glob("*0.nii.gz"))
@@ -100,7 +111,7 @@ def test_real_cases_run_through_the_whole_pipeline(real_hippocampus, tmp_path, g
     bundle = get_bundle(SO3)
     options = {**bundle.tiny, "dataset_dir": str(data), "train_cases": 2, "augmentation": "full"}
     run_here(bundle.root, "train.json", **options)
-    sweep = {"sweep_angles": [0], "sweep_random_poses": 1, "sweep_cases": 1}
+    sweep = {"sweep_angles": [0], "sweep_random_poses": 1, "sweep_cases": 1, "sweep_scales": [1.0, 0.8]}
     run_here(bundle.root, "train.json", "evaluate.json", **options, **sweep)
     assert len(rows(bundle.root / "eval" / "val_hausdorff95_raw.csv")) == 1 + 2
     upright = [row for row in rows(bundle.root / "eval" / "rotation_dice.csv") if row[2] == "0"]

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from equivariant_nets import (
     ConventionalUNet,
     RegularUNet,
+    ScaleUNet,
     SteerableUNet,
     equivariance_curve,
     equivariance_error,
@@ -37,6 +38,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "SteerableUNet (O3)": lambda: SteerableUNet(group="O3", features="4x0e+4x0o+2x1e+2x1o+1x2e+1x2o"),
     "RegularUNet (O)": lambda: RegularUNet(3, 1, 3, "O", features=1, kernel_size=5),
     "RegularUNet (O, separable)": lambda: RegularUNet(3, 1, 3, "O", features=1, kernel_size=5, separable=True),
+    "ScaleUNet (isotropic)": lambda: ScaleUNet(in_channels=1, isotropic=True),
     "ConventionalUNet": ConventionalUNet,
 }
 SMOOTHNESS = 2.0  # voxels, standard deviation of the Gaussian filter of the image for free rotations

@@ -3,8 +3,9 @@
     python benchmarks/scale.py errors [--output scale.json]
 
 Weights are random, from fixed seeds. A smooth random image, which fades out towards the border, is made smaller by each
-factor; the error is that of :func:`equivariant_nets.scale_equivariance_error`, in a central ball. Batch normalization
-uses the statistics of the image at its own size. `published` is the network of Wimmer et al. 2023 as described there,
+factor; the error is that of :func:`equivariant_nets.scale_equivariance_error`, in a central ball, of the output and of
+the output after a Gaussian filter, which hides the checkerboards of transposed convolutions. Batch normalization uses
+the statistics of the image at its own size. `published` is the network of Wimmer et al. 2023 as described there,
 in MONAI's wiring: sampled filters, the first 27 of total order 4, strided and transposed convolutions; `published
 baseline` is MONAI's own U-Net of the same widths.
 """
@@ -18,18 +19,20 @@ from typing import Any
 import fire
 import monai.networks.nets
 import numpy as np
+import scipy.ndimage
 import torch
 from common import environment, print_table, smooth_image, write_json
 from numpy.polynomial.hermite_e import hermeval
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equivariant_nets import ConventionalUNet, ScaleUNet, scale_equivariance_error
+from equivariant_nets import ConventionalUNet, ScaleUNet
 from equivariant_nets.equivariance import central_error, scale_field
 
 FACTORS = (0.9, 0.81, 0.73, 0.6)
 SMOOTHNESS = 4.0  # voxels, standard deviation of the Gaussian filter of the image
 MULTIPLE = 8  # the published wiring takes no other sizes
+SMOOTHING = 4.0  # voxels, of the output, in the second column of each factor
 SCALES, RATIO, TAPS, FILTERS = 4, 0.9, 5, 27
 
 
@@ -90,6 +93,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "ScaleUNet": lambda: ScaleUNet(in_channels=1),
     "ScaleUNet, scale_size=2": lambda: ScaleUNet(in_channels=1, scale_size=2),
     "ScaleUNet, scale_size=2, kernel_size=7": lambda: ScaleUNet(in_channels=1, scale_size=2, kernel_size=7),
+    "ScaleUNet, scale_size=2, num_scales=6": lambda: ScaleUNet(in_channels=1, scale_size=2, num_scales=6),
     "ScaleUNet, batch norm, residual": lambda: ScaleUNet(in_channels=1, normalization="batch", residual=True),
     "ScaleUNet, max_order=4": lambda: ScaleUNet(in_channels=1, max_order=4),
     "ScaleUNet, isotropic, max_order=4": lambda: ScaleUNet(in_channels=1, max_order=4, isotropic=True),
@@ -136,9 +140,28 @@ def layers(image: Tensor, seeds: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def _by_factor(factors: Sequence[float], errors: Sequence[Sequence[float]]) -> dict[str, float]:
-    means = np.mean(errors, 0)
-    return {f"{factor:g}": float(mean) for factor, mean in zip(factors, means, strict=True)}
+@torch.no_grad()
+def network_errors(net: nn.Module, image: Tensor) -> list[float]:
+    """The errors at all factors, of the output as it is and after a Gaussian filter."""
+    results: dict[bool, list[float]] = {False: [], True: []}
+    output = net(image)
+    for factor in FACTORS:
+        small = net(scale_field(image, factor, MULTIPLE))
+        for smooth in results:
+            expected = scale_field(smoothed(output, SMOOTHING) if smooth else output, factor, MULTIPLE)
+            got = smoothed(small, SMOOTHING * factor) if smooth else small
+            results[smooth].append(central_error(got, expected))
+    return results[False] + results[True]
+
+
+def smoothed(field: Tensor, sigma: float) -> Tensor:
+    """A field ``(B, C, D, H, W)`` after a Gaussian filter of so many voxels."""
+    return torch.from_numpy(scipy.ndimage.gaussian_filter(field.numpy(), (0, 0, sigma, sigma, sigma)))
+
+
+def _by_factor(columns: Sequence[float | str], errors: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Means over the seeds, by column."""
+    return {str(column): float(mean) for column, mean in zip(columns, np.mean(errors, 0), strict=True)}
 
 
 def errors(
@@ -169,15 +192,16 @@ def errors(
         torch.set_num_threads(threads)
     image = smooth_image(size, SMOOTHNESS, 0).float()
     parts = layers(image, seeds)
+    columns = [*FACTORS, *(f"{factor:g}, smoothed" for factor in FACTORS)]
     rows = []
     for name in tqdm(names, unit="network"):
         measured = []
         for seed in seeds:
             torch.manual_seed(seed)
             net = calibrated(NETWORKS[name](), image)
-            measured.append([scale_equivariance_error(net, image, factor, MULTIPLE) for factor in FACTORS])
+            measured.append(network_errors(net, image))
         parameters = sum(p.numel() for p in net.parameters())
-        rows.append({"network": name, "parameters": parameters, **_by_factor(FACTORS, measured)})
+        rows.append({"network": name, "parameters": parameters, **_by_factor(columns, measured)})
     print_table(parts)
     print_table(rows)
     record = {"size": size, "smoothness_voxels": SMOOTHNESS, "seeds": list(seeds), "layers": parts, "networks": rows}

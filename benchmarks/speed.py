@@ -22,24 +22,26 @@ from e3nn import o3
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equivariant_nets import ConventionalUNet, RegularUNet, SteerableUNet, materialize
+from equivariant_nets import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet, materialize
 from equivariant_nets.kernels import AssembledConvolution
 
 MIB = 2**20
 NETWORKS: dict[str, Callable[[str, str], nn.Module]] = {
     "steerable": lambda features, gates: SteerableUNet(features=features, gates=gates),
-    "regular": lambda features, gates: RegularUNet(3, 1, 3, "O", fields(features), kernel_size=5),
+    "regular": lambda features, gates: RegularUNet(3, 1, 3, "O", fields(features, CUBE_ROTATIONS), kernel_size=5),
+    "scale": lambda features, gates: ScaleUNet(3, 1, 3, fields(features, SCALES)),
     "conventional": lambda features, gates: ConventionalUNet(features=o3.Irreps(features).dim),
 }
 CUBE_ROTATIONS = 24
+SCALES = 4
 
 
-def fields(features: str) -> int:
-    """How many fields of the group O have as many channels as these irreps."""
+def fields(features: str, order: int) -> int:
+    """How many fields of a group of an order have as many channels as these irreps."""
     width = o3.Irreps(features).dim
-    if width % CUBE_ROTATIONS:
-        raise ValueError(f"features={features} are {width} channels; choose a multiple of {CUBE_ROTATIONS} for fields.")
-    return width // CUBE_ROTATIONS
+    if width % order:
+        raise ValueError(f"features={features} are {width} channels; choose a multiple of {order} for fields.")
+    return width // order
 
 
 def convolutions(net: nn.Module) -> list[nn.Module]:

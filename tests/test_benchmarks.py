@@ -184,3 +184,35 @@ def test_the_same_seed_gives_the_same_score(vessels, photographs):
     options |= {"networks": ["C4"], "augmentations": ["full"]}
     first, again = (vessels["few_samples"](photographs, seeds=[3], **options)[0] for _ in range(2))
     assert first["Dice, shifted"] == again["Dice, shifted"]
+
+
+def test_errors_of_scale_are_those_of_layers_and_networks(benchmark, tmp_path, capsys):
+    output = tmp_path / "scale.json"
+    script = benchmark("scale")
+    options = {"size": 24, "seeds": [0], "networks": ["ScaleUNet", "published"], "output": str(output)}
+    rows = script["errors"](**options)
+    record = json.loads(output.read_text())
+    assert record.keys() >= ENVIRONMENT | {"size", "smoothness_voxels", "seeds", "layers", "networks"}
+    assert record["networks"] == rows
+    assert [row["network"] for row in rows] == options["networks"]
+    assert all(value > 0 for row in rows for key, value in row.items() if key != "network")
+    lifting = {row["part"]: row["0.9"] for row in record["layers"] if "lifting" in row["part"]}
+    assert lifting["lifting layer, max_order=1"] < lifting["lifting layer, max_order=4"]
+    assert "| published |" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"\['UNet'\] are not known; choose from"):
+        script["errors"](networks="UNet")
+    with pytest.raises(ValueError, match="size=20 is no multiple of 8"):
+        script["errors"](size=20)
+
+
+def test_the_published_network_keeps_scales_apart_with_sampled_filters(benchmark):
+    script = benchmark("scale")
+    assert script["published_filters"]().shape == (4, 27, 5, 5, 5)
+    net = script["Published"]()
+    kernels = [m.weight for m in net.modules() if isinstance(m, torch.nn.Conv3d) and m.weight.shape[1] % 4 == 0]
+    assert kernels
+    for weight in kernels:
+        apart = weight.unflatten(0, (-1, 4)).unflatten(2, (-1, 4))
+        for s in range(4):
+            assert not apart[:, s, :, [t for t in range(4) if t != s]].any()
+    assert net(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 1, 16, 16, 16)

@@ -13,6 +13,8 @@ from equivariant_nets.equivariance import (
     equivariance_curve,
     equivariance_error,
     interpolation_error,
+    scale_equivariance_error,
+    scale_field,
     transform_field,
 )
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation, random_rotation
@@ -246,3 +248,46 @@ def test_interpolation_error_is_zero_on_the_lattice_and_small_on_smooth_images()
     smooth = interpolation_error(blob(), FREE[0])
     assert 0 < smooth < 0.01
     assert interpolation_error(noise(size=(25, 25, 25)), FREE[0]) > 0.1
+
+
+def gaussian(size, width):
+    axes = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in size], indexing="ij")
+    return torch.exp(-sum(axis**2 for axis in axes) / (2 * width**2))[None, None]
+
+
+@pytest.mark.parametrize("size", [(20, 20), (21, 25), (20, 21, 23)])
+@pytest.mark.parametrize("factor", [0.5, 0.8, 1.5])
+def test_scaling_makes_a_gaussian_narrower_about_the_centre(size, factor):
+    scaled = scale_field(gaussian(size, 2.5), factor)
+    assert scaled.shape[2:] == tuple(round(n * factor) for n in size)
+    assert torch.allclose(scaled, gaussian(scaled.shape[2:], 2.5 * factor), atol=2e-3)
+
+
+def test_scaling_by_one_is_the_identity_and_sizes_can_be_multiples():
+    field = gaussian((16, 24), 3.0)
+    assert torch.equal(scale_field(field, 1.0), field)
+    assert scale_field(field, 0.7, multiple=8).shape == (1, 1, 8, 16)
+    assert scale_field(field, 1.0, multiple=16).shape == (1, 1, 16, 32)
+    for factor in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="is not above 0"):
+            scale_field(field, factor)
+
+
+def test_scale_error_is_that_of_the_network():
+    image = gaussian((24, 24, 24), 4.0)
+    pointwise = torch.nn.Conv3d(1, 2, 1).double()
+    assert scale_equivariance_error(pointwise, image, 0.8) < 1e-3
+    laplacian = torch.nn.Conv3d(1, 1, 3, padding=1, bias=False).double()
+    laplacian.weight.data.fill_(1)
+    laplacian.weight.data[0, 0, 1, 1, 1] = -26
+    # Second derivatives grow by the square: (1 / 0.8)^2 - 1 = 0.56 times what is expected, about its mean more or less.
+    assert 0.4 < scale_equivariance_error(laplacian, image, 0.8) < 1.2
+
+
+def test_a_constant_output_has_no_scale_error():
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return torch.ones_like(x)
+
+    with pytest.raises(ValueError, match="constant"):
+        scale_equivariance_error(Constant(), gaussian((12, 12), 3.0), 0.8)

@@ -1,15 +1,12 @@
 """Laws of RegularUNet: exact under the elements that keep the lattice, at every size and in every variant."""
 
 import copy
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from fields import GROUPS, noise
+from laws import assert_exports, trained
 from monai.losses import DeepSupervisionLoss
 from scipy.ndimage import gaussian_filter
 
@@ -55,17 +52,6 @@ def network(**options):
 def lattice_elements(group, most=8):
     elements = group.lattice_subgroup
     return [group.matrices[e] for e in elements[:: max(1, len(elements) // most)]]
-
-
-def trained(net, x):
-    """After three steps, in evaluation mode."""
-    optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        y = net(x)
-        sum((part - 1).square().mean() for part in (y if isinstance(y, list) else [y])).backward()
-        optimizer.step()
-    return net.eval()
 
 
 @pytest.mark.parametrize("case", GROUPS, ids=str)
@@ -248,33 +234,8 @@ def test_materialized_outputs_are_equal_at_every_size(name):
 @pytest.mark.parametrize("name", ["default", "separable", "batch", "max", "max projection"])
 def test_torchscript_onnx_and_torch_export(name, tmp_path):
     net = trained(network(**VARIANTS[name]), noise(2, 1, 9, 12)).float()
-    example, pairs = noise(1, 1, 8, 9, dtype=torch.float32), []
-    for size in PLANE_SIZES:
-        x = noise(1, 1, *size, dtype=torch.float32, seed=2)
-        with torch.no_grad():
-            pairs.append((x, net(x)))
-    torch.jit.save(torch.jit.script(net), tmp_path / "net.ts")
-    torch.save(pairs, tmp_path / "pairs.pt")
-    code = f"""
-        import sys
-        sys.modules["equivariant_nets"] = None
-        import torch
-        net = torch.jit.load({str(tmp_path / "net.ts")!r})
-        print(max(float((net(x) - y).norm() / y.norm()) for x, y in torch.load({str(tmp_path / "pairs.pt")!r})))
-    """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
-    assert float(result.stdout or "nan") < 1e-5, result.stderr
-
-    sizes = {"x": dict.fromkeys((2, 3), torch.export.Dim.DYNAMIC)}
-    exported = torch.export.export(materialize(net), (example,), dynamic_shapes=sizes).module()
-    torch.onnx.export(
-        materialize(net), (example,), tmp_path / "net.onnx", input_names=["x"], dynamic_shapes=sizes, verbose=False
-    )
-    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
-    for x, y in pairs:
-        with torch.no_grad():
-            assert (exported(x) - y).norm() / y.norm() < 1e-5
-        assert (torch.from_numpy(session.run(None, {"x": x.numpy()})[0]) - y).norm() / y.norm() < 1e-4
+    images = [noise(1, 1, *size, dtype=torch.float32, seed=2) for size in PLANE_SIZES]
+    assert_exports(net, noise(1, 1, 8, 9, dtype=torch.float32), images, tmp_path)
 
 
 def test_max_pooling_of_plain_channels_and_fields_is_the_same_layer():

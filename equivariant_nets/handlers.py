@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import monai.handlers
+import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from monai.data.folder_layout import default_name_formatter
 from monai.transforms import LoadImage, Orientation
 
 from .report import case_name, photograph_with_labels, three_planes
 
-__all__ = ["ClassMetricsSaver", "PreviewSaver"]
+__all__ = ["ClassMetricsSaver", "GradientClipper", "PreviewSaver", "WeightsLoader"]
 
 
 class ClassMetricsSaver(monai.handlers.MetricsSaver):
@@ -44,21 +46,80 @@ class ClassMetricsSaver(monai.handlers.MetricsSaver):
                     writer.writerows([self.names.get(cell, cell) for cell in row] for row in rows)
 
 
+class GradientClipper:
+    """Scale the gradient of all parameters to a largest norm before each step of a trainer's optimizer.
+
+    It acts inside the step, so in mixed precision after the gradient lost its scale, and once for accumulated batches.
+
+    Args:
+        optimizer: the trainer's.
+        max_norm: the largest Euclidean norm; None leaves the gradient as it is.
+
+    Raises:
+        ValueError: the norm is not positive.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, max_norm: float | None) -> None:
+        if max_norm is not None and not max_norm > 0:
+            raise ValueError(f"max_norm={max_norm!r} is not legal: give a norm above 0, or None for no clipping.")
+        self.optimizer = optimizer
+        self.max_norm = max_norm
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the optimizer."""
+        self.optimizer.register_step_pre_hook(self)
+
+    def __call__(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if self.max_norm is not None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
+
+
+class WeightsLoader(monai.handlers.CheckpointLoader):
+    """MONAI's loader of weights, for a bundle that may have none yet: where the file is missing, it says what to do.
+
+    Args:
+        load_path: the file.
+        load_dict: what to load, by its key in the file.
+        advice: ends the error message.
+        others: as for ``monai.handlers.CheckpointLoader``.
+
+    Raises:
+        FileNotFoundError: when the engine starts, there is no such file.
+    """
+
+    def __init__(self, load_path: str, load_dict: dict[str, Any], advice: str, **kwargs: Any) -> None:
+        super().__init__(load_path, load_dict, **kwargs)
+        self.advice = advice
+
+    def __call__(self, engine: Engine) -> None:
+        if not Path(self.load_path).is_file():
+            raise FileNotFoundError(f"The weights {self.load_path} do not exist. {self.advice}")
+        super().__call__(engine)
+
+
 class PreviewSaver:
     """Save, beside each segmentation of an inference engine, a PNG of it over its input.
 
     A volume is shown in its axial, coronal and sagittal planes, whatever the orientation of the file; a photograph
-    beside itself.
+    beside itself. Of an image of several channels or files, the first is shown.
 
     Args:
         output_dir: receives ``<case>_preview.png``.
         pred_key: key of the predicted label map ``(1, D, H, W)`` or ``(1, W, H)``, already in the space of its input
             file, which its metadata names.
+        output_name_formatter: names the case, as for ``monai.transforms.SaveImaged``; None does so by the input file.
     """
 
-    def __init__(self, output_dir: str | Path, pred_key: str = "pred") -> None:
+    def __init__(
+        self,
+        output_dir: str | Path,
+        pred_key: str = "pred",
+        output_name_formatter: Callable[[Mapping[str, Any], Any], Mapping[str, Any]] | None = None,
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.pred_key = pred_key
+        self.output_name_formatter: Callable[..., Mapping[str, Any]] = output_name_formatter or default_name_formatter
 
     def attach(self, engine: Engine) -> None:
         """Register with an engine, as ignite's handlers do."""
@@ -70,7 +131,7 @@ class PreviewSaver:
         for item in output:
             prediction = item[self.pred_key]
             source = prediction.meta["filename_or_obj"]
-            case = case_name(source)
+            case = case_name(self.output_name_formatter(prediction.meta, self)["subject"])
             path = self.output_dir / f"{case}_preview.png"
             image: Any
             if prediction.ndim == 3:

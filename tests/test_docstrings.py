@@ -9,6 +9,9 @@ import pytest
 @pytest.mark.parametrize(
     "name",
     [
+        "equivariant_nets.data.brain_tumor.phantoms",
+        "equivariant_nets.data.phantoms",
+        "equivariant_nets.memory",
         "equivariant_nets.networks",
         "equivariant_nets.plain",
         "equivariant_nets.steerable.convolution",

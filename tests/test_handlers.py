@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from PIL import Image
 
-from equivariant_nets.handlers import ClassMetricsSaver, PreviewSaver
+from equivariant_nets.handlers import ClassMetricsSaver, GradientClipper, PreviewSaver, WeightsLoader
 
 
 def write_image(path, size=(10, 12, 14), affine=None, seed=0):
@@ -82,6 +82,68 @@ def test_a_preview_shows_a_volume_alike_in_every_orientation_of_the_file(tmp_pat
     PreviewSaver(tmp_path / "out").attach(engine)
     engine.run([0])
     assert np.array_equal(pixels(tmp_path), upright)
+
+
+def test_a_preview_shows_the_first_of_several_channels_or_files(tmp_path):
+    channels = [write_image(tmp_path / f"case_{name}.nii.gz", seed=seed) for seed, name in enumerate(("a", "b"))]
+    nib.save(nib.Nifti1Image(np.stack(channels, axis=-1), np.eye(4)), tmp_path / "case.nii.gz")
+    nib.save(nib.Nifti1Image(np.stack(channels[::-1], axis=-1), np.eye(4)), tmp_path / "other.nii.gz")
+
+    def named(meta, saver):
+        return {"subject": "case", "idx": None}
+
+    pictures = []
+    for name in ("case", "case_a", "case_b", "other"):
+        output = prediction(tmp_path / "case_a.nii.gz")
+        output.meta["filename_or_obj"] = str(tmp_path / f"{name}.nii.gz")
+        engine = Engine(lambda _, output: [{"pred": output}])
+        PreviewSaver(tmp_path / "out", output_name_formatter=named).attach(engine)
+        engine.run([output])
+        pictures.append(pixels(tmp_path))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert np.array_equal(pictures[2], pictures[3])
+    assert not np.array_equal(pictures[0], pictures[2])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["case_preview.png"]
+
+
+def step(max_norm, gradient, accumulated=1):
+    """One step of plain gradient descent from 0 at a rate of 1: minus the gradient that the step saw."""
+    parameters = [torch.nn.Parameter(torch.zeros_like(part)) for part in gradient]
+    optimizer = torch.optim.SGD(parameters, lr=1.0)
+    GradientClipper(optimizer, max_norm).attach(Engine(lambda *_: None))
+    for _ in range(accumulated):
+        sum((parameter * part).sum() for parameter, part in zip(parameters, gradient, strict=True)).backward()
+    optimizer.step()
+    return [-parameter.detach() for parameter in parameters]
+
+
+def test_a_gradient_is_scaled_to_the_largest_norm():
+    gradient = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])]  # of norm 5
+    for max_norm, expected in ((None, 5.0), (6.0, 5.0), (1.0, 1.0), (0.1, 0.1)):
+        seen = step(max_norm, gradient)
+        for part, whole in zip(seen, gradient, strict=True):
+            assert torch.allclose(part, whole * expected / 5, rtol=1e-4)
+    assert torch.cat([part.flatten() for part in step(1.0, gradient, accumulated=3)]).norm() <= 1.0
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])
+def test_a_norm_that_is_not_positive_is_an_error(max_norm):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(ValueError, match="max_norm="):
+        GradientClipper(optimizer, max_norm)
+
+
+def test_missing_weights_come_with_advice(tmp_path):
+    network, path = torch.nn.Linear(2, 1), tmp_path / "model.pt"
+    loader = WeightsLoader(str(path), {"model": network}, advice="Train first.")
+    before, after = Engine(lambda *_: None), Engine(lambda *_: None)
+    for engine in (before, after):
+        loader.attach(engine)
+    with pytest.raises(FileNotFoundError, match=f"{path} do not exist. Train first."):
+        before.run([0])
+    torch.save({key: torch.ones_like(value) for key, value in network.state_dict().items()}, path)
+    after.run([0])
+    assert all((value == 1).all() for value in network.state_dict().values())
 
 
 def save_tables(folder, dice, class_names, **options):

@@ -9,6 +9,8 @@ BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NAMES = sorted(path.name for path in BUNDLES.iterdir() if path.is_dir())
 RETINA = [name for name in NAMES if name.startswith("retina")]
 VOLUMES = [name for name in NAMES if name not in RETINA]
+TUMOR = [name for name in NAMES if name.startswith("brain_tumor")]
+SHIPPED = [name for name in NAMES if name not in TUMOR]  # with weights
 
 
 def load_shipped(name, **overrides):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,8 @@ from monai.utils import set_determinism
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from photographs import write_chase, write_drive
 
+from equivariant_nets.data import tumor_image_datalist, write_tumor_phantoms
+
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TINY = {
     "phantom_so3_segmentation": {
@@ -27,6 +30,14 @@ TINY = {
     "hippocampus_mri_so3_segmentation": {"features": "2x0e+1x1e"},
     "hippocampus_mri_conventional_segmentation": {"features": 3},
 }  # fmt: skip
+# Those of brain tumours, each with data in a layout of its own.
+SMALL_TUMORS = {"patch_size": [16, 16, 16], "roi_size": [16, 16, 16], "num_workers": 0}
+TINY_TUMOR = {
+    "brain_tumor_mri_so3_segmentation": {**SMALL_TUMORS, "features": "2x0e+1x1e"},
+    "brain_tumor_mri_conventional_segmentation": {**SMALL_TUMORS, "features": 2},
+    "brain_tumor_mri_scale_segmentation": {**SMALL_TUMORS, "features": 1, "seed": 2},  # which finds tumour at random
+}
+LAYOUTS = dict(zip(TINY_TUMOR, ("msd", "brats2021", "brats2023"), strict=True))
 # Those of photographs; their data is in the layouts of DRIVE and CHASE_DB1.
 SMALL_PHOTOGRAPHS = {
     "datasets": ["drive"], "test_datasets": ["drive"], "field_of_view_pixels": 40, "patch_size": 24,
@@ -78,6 +89,16 @@ def shared_photographs(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def shared_tumors(tmp_path_factory):
+    """The same synthetic brain tumours in each layout, by its name."""
+    folder = tmp_path_factory.mktemp("tumors")
+    return {
+        layout: write_tumor_phantoms(folder / layout, layout, num_cases=8, size=(20, 18, 16))
+        for layout in LAYOUTS.values()
+    }
+
+
 def copy_bundle(name, folder):
     """The configs of a bundle alone: results and weights go to the copy where nothing else is said."""
     shutil.copytree(BUNDLES / name / "configs", folder / name / "configs")
@@ -85,13 +106,15 @@ def copy_bundle(name, folder):
 
 
 @pytest.fixture
-def get_bundle(tmp_path, shared_cases, shared_photographs):
+def get_bundle(tmp_path, shared_cases, shared_photographs, shared_tumors):
     """Copy a bundle by its name; get its root, and the overrides that make it small."""
 
     def get(name):
-        tiny = {**TINY, **TINY_RETINA}[name]
+        tiny = {**TINY, **TINY_TUMOR, **TINY_RETINA}[name]
         if name in TINY_RETINA:
             data = shared_photographs
+        elif name in TINY_TUMOR:
+            data = shared_tumors[LAYOUTS[name]]
         else:
             data = tmp_path / "phantoms" if "phantom_size" in tiny else shared_cases
         return SimpleNamespace(root=copy_bundle(name, tmp_path), tiny={**tiny, "epochs": 1, "dataset_dir": str(data)})
@@ -153,29 +176,67 @@ def run_here():
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = settings
 
 
-@pytest.fixture(scope="session", params=TINY)
-def pipeline(request, tmp_path_factory, shared_cases, run_command):
+@pytest.fixture
+def error_of(get_bundle, get_network, run_here, tmp_path):
+    """What a failing run says: the messages of its error and of those that caused it."""
+
+    def error(name, *configs, **overrides):
+        bundle = get_bundle(name)
+        options = bundle.tiny if "train.json" in configs else {"features": bundle.tiny["features"]}
+        if "ckpt_path" not in overrides:
+            overrides["ckpt_path"] = str(tmp_path / "random.pt")
+            torch.save(get_network(bundle.root, options["features"]).state_dict(), overrides["ckpt_path"])
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            run_here(bundle.root, *configs, **{**options, **overrides})
+        written = [path for path in bundle.root.rglob("*") if path.suffix in (".pt", ".gz", ".png", ".csv")]
+        assert not written
+        chain, links = caught.value, []
+        while chain is not None:
+            links.append("".join(traceback.format_exception_only(chain)))
+            chain = chain.__cause__ or chain.__context__
+        return "\n".join(links)
+
+    return error
+
+
+@pytest.fixture(scope="session", params=[*TINY, *TINY_TUMOR])
+def pipeline(request, tmp_path_factory, shared_cases, shared_tumors, run_command):
     """Training, evaluation and inference of a bundle, each started from another folder with other paths.
 
     Training and evaluation lie elsewhere and give a relative and an absolute root; inference runs in the bundle.
     """
-    folder = tmp_path_factory.mktemp(request.param)
-    root = copy_bundle(request.param, folder)
-    tiny = {**TINY[request.param], "epochs": 1, "learning_rate": 1e-6}  # so that all classes are still predicted
-    data = folder / "phantoms" if "phantom_size" in tiny else shared_cases
+    name = request.param
+    folder = tmp_path_factory.mktemp(name)
+    root = copy_bundle(name, folder)
+    tiny = {**TINY, **TINY_TUMOR}[name]
+    tiny = {**tiny, "epochs": 1, "learning_rate": 1e-6}  # so that all classes are still predicted
+    if name in TINY_TUMOR:
+        data = shared_tumors[LAYOUTS[name]]
+    else:
+        data = folder / "phantoms" if "phantom_size" in tiny else shared_cases
     (folder / "elsewhere").mkdir()
-    relative = os.path.join("..", request.param)
+    relative = os.path.join("..", name)
     train = run_command(relative, ["train.json"], cwd=folder / "elsewhere", **tiny, dataset_dir=data)
     sweep = {"sweep_angles": [0, 90], "sweep_random_poses": 1, "sweep_cases": 1, "sweep_scales": [1.0, 0.8]}
     evaluate = run_command(
         root, ["train.json", "evaluate.json"], cwd=folder / "elsewhere", **tiny, **sweep,
         dataset_dir=os.path.relpath(data, folder / "elsewhere"), output_dir="results",
     )  # fmt: skip
-    images = data / ("imagesTs" if (data / "imagesTs").is_dir() else "imagesTr")
-    inference = run_command(
-        ".", ["inference.json"], cwd=root, features=tiny["features"], dataset_dir=images, pattern="*0.nii.gz"
-    )
+    options = {"features": tiny["features"]}
+    if name in TINY_TUMOR:
+        item = tumor_image_datalist(data)[0]
+        first, *others = [item["image"]] if isinstance(item["image"], str) else item["image"]
+        sources = {item["case"]: Path(first)}
+        options |= {"dataset_dir": Path(first).parent if others else first}
+    else:
+        images = data / ("imagesTs" if (data / "imagesTs").is_dir() else "imagesTr")
+        sources = {path.name.removesuffix(".nii.gz"): path for path in sorted(images.glob("*0.nii.gz"))}
+        options |= {"dataset_dir": images, "pattern": "*0.nii.gz"}
+    inference = run_command(".", ["inference.json"], cwd=root, **options)
+    parser = ConfigParser()
+    parser.read_config(str(root / "configs" / "train.json"))
     return SimpleNamespace(
-        name=request.param, folder=folder, root=root, tiny=tiny, data=data, images=images,
-        train=train, evaluate=evaluate, inference=inference,
+        name=name, folder=folder, root=root, tiny=tiny, sources=sources, train=train, evaluate=evaluate,
+        inference=inference, classes=parser.get_parsed_content("class_names"),
+        num_test=1 if name in TINY_TUMOR else 2,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from bundle_files import BUNDLES, NAMES, load_shipped
+from bundle_files import BUNDLES, SHIPPED, load_shipped
 
 ONNX_OPTIONS = {
     "input_names": ["image"],
@@ -30,7 +30,7 @@ def export(command, name, path, cwd, **options):
     assert result.returncode == 0, result.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, tmp_path):
     _, network = load_shipped(name)
     pairs = []

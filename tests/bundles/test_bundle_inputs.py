@@ -1,7 +1,6 @@
 """Laws of bad input: a bundle stops with an error that names the file or folder, and says what is wrong with it."""
 
 import re
-import traceback
 
 import nibabel as nib
 import numpy as np
@@ -63,29 +62,6 @@ BAD_LABELS = {
     "other classes": (relabel, "label values 7"),
     "truncated": (truncate, "truncated, damaged"),
 }  # fmt: skip
-
-
-@pytest.fixture
-def error_of(get_bundle, get_network, run_here, tmp_path):
-    """What a failing run says: the messages of its error and of those that caused it."""
-
-    def error(name, *configs, **overrides):
-        bundle = get_bundle(name)
-        options = bundle.tiny if "train.json" in configs else {"features": bundle.tiny["features"]}
-        if "ckpt_path" not in overrides:
-            overrides["ckpt_path"] = str(tmp_path / "random.pt")
-            torch.save(get_network(bundle.root, options["features"]).state_dict(), overrides["ckpt_path"])
-        with pytest.raises(Exception) as caught:  # noqa: PT011
-            run_here(bundle.root, *configs, **{**options, **overrides})
-        written = [path for path in bundle.root.rglob("*") if path.suffix in (".pt", ".gz", ".png", ".csv")]
-        assert not written
-        chain, links = caught.value, []
-        while chain is not None:
-            links.append("".join(traceback.format_exception_only(chain)))
-            chain = chain.__cause__ or chain.__context__
-        return "\n".join(links)
-
-    return error
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)

@@ -41,12 +41,12 @@ def test_training_writes_weights_that_load(pipeline, get_network):
 def test_evaluation_writes_tables_of_every_case_and_class(pipeline):
     assert pipeline.evaluate.returncode == 0, pipeline.evaluate.stderr
     results = pipeline.folder / "elsewhere" / "results"
-    classes = json.loads((pipeline.root / "configs" / "train.json").read_text())["class_names"]
+    classes = pipeline.classes
     values = {}
     for metric in ("val_mean_dice", "val_hausdorff95"):
         header, *cases = rows(results / f"{metric}_raw.csv")
         assert header == ["filename", *classes, "mean"]
-        assert len(cases) == 2  # of test
+        assert len(cases) == pipeline.num_test
         assert all(Path(case[0]).is_file() for case in cases)
         values[metric] = np.array([case[1:-1] for case in cases], dtype=float)
         assert [row[0] for row in rows(results / f"{metric}_summary.csv")] == ["class", *classes, "mean"]
@@ -62,7 +62,7 @@ def test_evaluation_writes_tables_of_every_case_and_class(pipeline):
 def test_evaluation_turns_the_test_cases(pipeline):
     results = pipeline.folder / "elsewhere" / "results"
     header, *table = rows(results / "rotation_dice.csv")
-    classes = json.loads((pipeline.root / "configs" / "train.json").read_text())["class_names"]
+    classes = pipeline.classes
     assert header == ["case", "plane", "angle_degrees", "class", "dice", "interpolation_dice"]
     assert len(table) == len(classes) * (3 * 2 + 1)
     assert {row[3] for row in table} == set(classes)
@@ -73,7 +73,7 @@ def test_evaluation_turns_the_test_cases(pipeline):
 def test_evaluation_resizes_the_test_cases(pipeline):
     results = pipeline.folder / "elsewhere" / "results"
     header, *table = rows(results / "scale_dice.csv")
-    classes = json.loads((pipeline.root / "configs" / "train.json").read_text())["class_names"]
+    classes = pipeline.classes
     assert header == ["case", "factor", "class", "dice", "interpolation_dice"]
     assert [row[1:3] for row in table] == [[factor, name] for factor in ("1.0", "0.8") for name in classes]
     upright = [row for row in rows(results / "rotation_dice.csv") if row[1:3] == ["axial", "0"]]
@@ -83,15 +83,13 @@ def test_evaluation_resizes_the_test_cases(pipeline):
 
 def test_inference_writes_a_segmentation_and_a_preview_of_each_image(pipeline):
     assert pipeline.inference.returncode == 0, pipeline.inference.stderr
-    sources = sorted(pipeline.images.glob("*0.nii.gz"))
-    assert sources
-    stems = [source.name.removesuffix(".nii.gz") for source in sources]
-    expected = sorted(f"{stem}{end}" for stem in stems for end in ("_seg.nii.gz", "_preview.png"))
-    results = [name for name in names(pipeline.root / "eval") if not name.startswith("events")]
-    assert results == expected
-    for source, stem in zip(sources, stems, strict=True):
+    assert pipeline.sources
+    expected = sorted(f"{stem}{end}" for stem in pipeline.sources for end in ("_seg.nii.gz", "_preview.png"))
+    of_training = ("events", "split.json")
+    assert [name for name in names(pipeline.root / "eval") if not name.startswith(of_training)] == expected
+    for stem, source in pipeline.sources.items():
         image, label = nib.load(source), nib.load(pipeline.root / "eval" / f"{stem}_seg.nii.gz")
-        assert label.shape == image.shape
+        assert label.shape == image.shape[:3]
         assert label.get_data_dtype() == np.uint8
         assert np.array_equal(label.affine, image.affine)
 

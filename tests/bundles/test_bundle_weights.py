@@ -2,19 +2,26 @@
 
 import pytest
 import torch
-from bundle_files import BUNDLES, NAMES, load_shipped
+from bundle_files import BUNDLES, SHIPPED, TUMOR, load_shipped
 from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_weights_are_finite_small_and_fit(name):
     _, network = load_shipped(name)
     assert all(value.isfinite().all() for value in network.state_dict().values())
     assert (BUNDLES / name / "models" / "model.pt").stat().st_size < 10 * 2**20
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("hippocampus")])
+@pytest.mark.parametrize("name", TUMOR)
+def test_bundles_without_weights_claim_no_accuracy(name):
+    assert not (BUNDLES / name / "models").exists()
+    assert "eval_metrics" not in (BUNDLES / name / "configs" / "metadata.json").read_text()
+    assert "No weights are shipped" in (BUNDLES / name / "docs" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("hippocampus")])
 def test_weights_segment_unseen_hippocampi(name, real_hippocampus):
     parser, network = load_shipped(name, dataset_dir=str(real_hippocampus))
     preprocessing = parser.get_parsed_content("validate#preprocessing")

@@ -165,7 +165,7 @@ def test_the_manifest_says_which_cases_there_are(tmp_path):
     (folder / "imagesTr" / "BRATS_999.nii.gz").touch()
     items = [item for section in SECTIONS for item in brain_tumor_datalist(folder, section)]
     assert sorted(item["case"] for item in items) == [f"BRATS_{k:03d}" for k in range(20)]
-    assert {item["label_convention"] for item in items} == {"msd"}
+    assert {item["convention"] for item in items} == {"msd"}
     assert all(item["image"] == str(folder / "imagesTr" / f"{item['case']}.nii.gz") for item in items)
     subset = brain_tumor_datalist(folder, train_cases=8)
     assert subset[:4] == brain_tumor_datalist(folder, train_cases=4)

@@ -22,7 +22,7 @@ def volume(values, **meta):
 
 
 def unify(values, convention):
-    return UnifyTumorLabelsd()({"label": volume(values), "label_convention": convention})["label"]
+    return UnifyTumorLabelsd()({"label": volume(values), "convention": convention})["label"]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_every_convention_gives_the_same_classes(values, convention, classes, dt
 
 def test_the_label_given_is_not_changed_and_arrays_are_legal():
     given = np.array([0, 1, 2, 4], np.uint8).reshape(1, 4, 1, 1)
-    result = UnifyTumorLabelsd()({"label": given, "label_convention": "brats"})["label"]
+    result = UnifyTumorLabelsd()({"label": given, "convention": "brats"})["label"]
     assert given.flatten().tolist() == [0, 1, 2, 4]
     assert isinstance(result, np.ndarray)
     assert result.flatten().tolist() == [0, 2, 1, 3]
@@ -60,7 +60,7 @@ def test_data_without_a_label_passes():
         ([0.5], "brats", "label values 0.5 are not legal"),
         ([float("nan")], "msd", "label values nan are not legal"),
         ([3.0, 4.0], "brats", "holds both 3 and 4"),
-        ([0.0], "decathlon", "'label_convention' is 'decathlon'; legal are msd and brats"),
+        ([0.0], "decathlon", "'convention' is 'decathlon'; legal are msd and brats"),
     ],
 )
 def test_illegal_labels_are_refused_and_the_file_is_named(values, convention, message):
@@ -70,8 +70,8 @@ def test_illegal_labels_are_refused_and_the_file_is_named(values, convention, me
 
 def test_labels_of_several_channels_and_without_convention_are_refused():
     with pytest.raises(ValueError, match=r"shape is \(2, 1, 1, 1\); legal is \(1, D, H, W\)"):
-        UnifyTumorLabelsd()({"label": torch.zeros(2, 1, 1, 1), "label_convention": "msd"})
-    with pytest.raises(ValueError, match="'label_convention' is None"):
+        UnifyTumorLabelsd()({"label": torch.zeros(2, 1, 1, 1), "convention": "msd"})
+    with pytest.raises(ValueError, match="'convention' is None"):
         UnifyTumorLabelsd()({"label": volume([0])})
 
 

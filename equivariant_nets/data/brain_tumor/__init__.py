@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from equivariant_nets.data.brain_tumor.layouts import (
 from equivariant_nets.data.brain_tumor.losses import RegionLoss
 from equivariant_nets.data.brain_tumor.phantoms import tumor_phantom, write_tumor_phantoms
 from equivariant_nets.data.brain_tumor.split import split_cases
+from equivariant_nets.data.brain_tumor.targets import target_channels, target_regions
+from equivariant_nets.data.checks import CHANNEL_FILES
 from equivariant_nets.data.datalist import select_section
 from equivariant_nets.data.decathlon import download_task
 
@@ -44,6 +46,9 @@ __all__ = [
     "check_brain_tumor",
     "download_brain_tumor",
     "label_to_regions",
+    "name_by_case",
+    "target_channels",
+    "target_regions",
     "tumor_image_datalist",
     "tumor_phantom",
     "write_tumor_phantoms",
@@ -74,7 +79,7 @@ def brain_tumor_datalist(
 
     Returns:
         dicts of ``image``, an absolute path, or four in the order FLAIR, T1, T1 with gadolinium, T2; ``label``, an
-        absolute path; ``label_convention``, ``msd`` or ``brats``, which ``UnifyTumorLabelsd`` reads; and ``case``.
+        absolute path; ``convention``, ``msd`` or ``brats``, which ``UnifyTumorLabelsd`` reads; and ``case``.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no case, or cases that ``split_file`` names are missing.
@@ -125,6 +130,23 @@ def tumor_image_datalist(dataset_dir: str | Path) -> list[Item]:
     return _image_items(images)
 
 
+def name_by_case(meta: Mapping[str, Any], saver: object = None) -> dict[str, Any]:
+    """Name files by their case, the ``case`` of the lists above: ``SaveImaged(output_name_formatter=name_by_case)``.
+
+    MONAI's own names are those of the image's first file, ``CASE-t2f`` for a case of BraTS.
+
+    Args:
+        meta: of an image that ``LoadVolumed`` read, or of a prediction from it.
+        saver: not used.
+
+    Returns:
+        what ``monai.data.FolderLayout`` names a file by.
+    """
+    file = Path(meta["filename_or_obj"])
+    case = brats_part(file)[0] if CHANNEL_FILES in meta else case_name(file)
+    return {"subject": f"{case}.nii.gz", "idx": None}  # with an ending, which MONAI cuts off, dot or not
+
+
 def download_brain_tumor(dataset_dir: str | Path) -> Path:
     """Download MSD Task01 (7 GB) through MONAI, unless the folder holds a complete copy or cases of BraTS.
 
@@ -144,7 +166,7 @@ def download_brain_tumor(dataset_dir: str | Path) -> Path:
 
 
 def _item(case: Case) -> Item:
-    return {"image": case.image, "label": case.label, "label_convention": case.convention, "case": case.name}
+    return {"image": case.image, "label": case.label, "convention": case.convention, "case": case.name}
 
 
 def _raise_problems(problems: Sequence[str], dataset_dir: str | Path, command: str | None = None) -> None:

@@ -53,7 +53,7 @@ def _case_problems(case: Case) -> Iterator[str]:
             continue
         try:
             if key == "label":
-                label = UnifyTumorLabelsd()({"label": volumes[key], "label_convention": case.convention})["label"]
+                label = UnifyTumorLabelsd()({"label": volumes[key], "convention": case.convention})["label"]
                 if not label.any():
                     _logger.warning("%s: the label %s holds no tumour", case.name, file)
             else:

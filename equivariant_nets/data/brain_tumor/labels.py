@@ -54,7 +54,7 @@ class UnifyTumorLabelsd(MapTransform):
             4, or the convention is missing or unknown.
     """
 
-    def __init__(self, keys: KeysCollection = "label", convention_key: Hashable = "label_convention") -> None:
+    def __init__(self, keys: KeysCollection = "label", convention_key: Hashable = "convention") -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.convention_key = convention_key
 

@@ -1,6 +1,7 @@
-"""How much networks answer a change of scale: errors of a layer, a block and the whole network.
+"""How much networks answer a change of scale: errors of a layer, a block and the whole network, and Dice by size.
 
     python benchmarks/scale.py errors [--output scale.json]
+    python benchmarks/scale.py dice --scale "output/scale_*/scale_dice.csv" [--picture scale.png]
 
 Weights are random, from fixed seeds. A smooth random image, which fades out towards the border, is made smaller by each
 factor; the error is that of :func:`equivariant_nets.scale_equivariance_error`, in a central ball, of the output and of
@@ -12,8 +13,11 @@ baseline` is MONAI's own U-Net of the same widths.
 
 from __future__ import annotations
 
+import glob
 import itertools
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import fire
@@ -28,11 +32,12 @@ from tqdm import tqdm
 
 from equivariant_nets import ConventionalUNet, ScaleUNet
 from equivariant_nets.equivariance import central_error, scale_field
+from equivariant_nets.report import plot_scale_curves, summarize_scale_table
 
 FACTORS = (0.9, 0.81, 0.73, 0.6)
 SMOOTHNESS = 4.0  # voxels, standard deviation of the Gaussian filter of the image
 MULTIPLE = 8  # the published wiring takes no other sizes
-SMOOTHING = 4.0  # voxels, of the output, in the second column of each factor
+SMOOTHING = 2.0  # voxels, of the output, in the second column of each factor
 SCALES, RATIO, TAPS, FILTERS = 4, 0.9, 5, 27
 
 
@@ -89,18 +94,27 @@ def monai_unet(scales: int = 1) -> nn.Module:
     return monai.networks.nets.UNet(3, 1, scales, channels, (2, 2, 2), act="swish", **options)
 
 
+def scale_unet(**options: Any) -> Callable[[], nn.Module]:
+    return lambda: ScaleUNet(in_channels=1, **options)
+
+
+def conventional_unet(**options: Any) -> Callable[[], nn.Module]:
+    return lambda: ConventionalUNet(in_channels=1, out_channels=1, features=16, **options)
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "ScaleUNet": lambda: ScaleUNet(in_channels=1),
-    "ScaleUNet, scale_size=2": lambda: ScaleUNet(in_channels=1, scale_size=2),
-    "ScaleUNet, scale_size=2, kernel_size=7": lambda: ScaleUNet(in_channels=1, scale_size=2, kernel_size=7),
-    "ScaleUNet, scale_size=2, num_scales=6": lambda: ScaleUNet(in_channels=1, scale_size=2, num_scales=6),
-    "ScaleUNet, batch norm, residual": lambda: ScaleUNet(in_channels=1, normalization="batch", residual=True),
-    "ScaleUNet, max_order=4": lambda: ScaleUNet(in_channels=1, max_order=4),
-    "ScaleUNet, isotropic, max_order=4": lambda: ScaleUNet(in_channels=1, max_order=4, isotropic=True),
-    "ConventionalUNet": lambda: ConventionalUNet(in_channels=1, out_channels=1, features=16),
-    "ConventionalUNet, batch norm": lambda: ConventionalUNet(
-        in_channels=1, out_channels=1, features=16, normalization="batch"
-    ),
+    "ScaleUNet": scale_unet(),
+    "ScaleUNet, residual": scale_unet(residual=True),
+    "ScaleUNet, scale_size=2": scale_unet(scale_size=2),
+    "ScaleUNet, residual, scale_size=2": scale_unet(residual=True, scale_size=2),
+    "ScaleUNet, residual, scale_size=2, num_scales=6": scale_unet(residual=True, scale_size=2, num_scales=6),
+    "ScaleUNet, residual, scale_size=2, kernel_size=7": scale_unet(residual=True, scale_size=2, kernel_size=7),
+    "ScaleUNet, residual, max_order=4": scale_unet(residual=True, max_order=4),
+    "ScaleUNet, residual, isotropic": scale_unet(residual=True, isotropic=True),
+    "ScaleUNet, residual, batch norm": scale_unet(residual=True, normalization="batch"),
+    "ConventionalUNet": conventional_unet(),
+    "ConventionalUNet, residual": conventional_unet(residual=True),
+    "ConventionalUNet, residual, batch norm": conventional_unet(residual=True, normalization="batch"),
     "published": Published,
     "published baseline": lambda: monai_unet(4),
 }
@@ -209,5 +223,36 @@ def errors(
     return rows
 
 
+def dice(picture: str | None = None, **runs: str) -> list[dict[str, str]]:
+    """Mean Dice at each size of the anatomy, and its deviation over the runs of a network, such as its seeds.
+
+    Args:
+        picture: PNG to draw, of means over the runs with their standard errors over the cases.
+        runs: by the name of a network, a pattern of the ``scale_dice.csv`` of its runs.
+
+    Raises:
+        ValueError: no file matches a pattern, or none is given.
+    """
+    tables = {name: sorted(glob.glob(pattern)) for name, pattern in runs.items()}
+    if not tables or not all(tables.values()):
+        raise ValueError(f"No table for {[name for name in runs if not tables[name]]}: give --NAME PATTERN, quoted.")
+    rows = []
+    for name, files in tables.items():
+        summaries = [summarize_scale_table(file) for file in files]
+        values = {factor: [summary[factor] for summary in summaries] for factor in summaries[0]}
+        cells = {factor: f"{np.mean(own):.3f} ± {np.std(own):.3f}" for factor, own in values.items()}
+        rows.append({"network": name, "runs": str(len(files)), **cells})
+    print_table(rows)
+    if picture is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            merged = {name: Path(folder, f"{name}.csv") for name in tables}
+            for name, files in tables.items():
+                header, *_ = Path(files[0]).read_text().splitlines()
+                lines = [line for file in files for line in Path(file).read_text().splitlines()[1:]]
+                merged[name].write_text("\n".join([header, *lines]) + "\n")
+            plot_scale_curves(merged, picture)
+    return rows
+
+
 if __name__ == "__main__":
-    fire.Fire({"errors": errors}, serialize=lambda rows: None)
+    fire.Fire({"errors": errors, "dice": dice}, serialize=lambda rows: None)

@@ -216,3 +216,32 @@ def test_the_published_network_keeps_scales_apart_with_sampled_filters(benchmark
         for s in range(4):
             assert not apart[:, s, :, [t for t in range(4) if t != s]].any()
     assert net(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 1, 16, 16, 16)
+
+
+def test_dice_by_size_is_the_mean_over_the_runs(benchmark, tmp_path, capsys):
+    header = "case,factor,class,dice,interpolation_dice"
+    for run, value in enumerate((0.8, 0.9)):
+        (tmp_path / f"net_{run}").mkdir()
+        rows = [f"{case},{factor},x,{value * factor},1.0" for case in "ab" for factor in (1.0, 0.5)]
+        (tmp_path / f"net_{run}" / "scale_dice.csv").write_text("\n".join([header, *rows]))
+    script = benchmark("scale")
+    pattern = str(tmp_path / "net_*" / "scale_dice.csv")
+    rows = script["dice"](picture=str(tmp_path / "curve.png"), net=pattern)
+    assert rows == [{"network": "net", "runs": "2", "1": "0.850 ± 0.050", "0.5": "0.425 ± 0.025"}]
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+    assert "0.850" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"No table for \['other'\]"):
+        script["dice"](other=str(tmp_path / "nowhere*"))
+
+
+def test_inference_of_a_large_volume_is_measured_beside_its_estimate(benchmark, tmp_path):
+    output = tmp_path / "inference.json"
+    options = {"size": [24, 20, 16], "roi_size": [16, 16, 16], "threads": 1, "output": str(output)}
+    (row,) = benchmark("inference")["main"]("hippocampus_mri_so3_segmentation", **options)
+    assert row["window"] == "16x16x16"
+    assert row["seconds"] > 0
+    assert 0 < row["estimate, GB"] < 0.1
+    assert row["peak of the process, GB"] >= row["before, GB"] > row["estimate, GB"]
+    assert json.loads(output.read_text())["networks"] == [row]
+    with pytest.raises(ValueError, match=r"bundles \['nothing'\] are not in"):
+        benchmark("inference")["main"]("nothing")

@@ -102,7 +102,8 @@ class GroupConvolution(_FilterConvolution):
     """Convolution that commutes with a group, from fields of its regular representation, or from plain channels.
 
     Between fields, K[(o, g), (i, h)](x) = sum_b w[o, i, g^-1 h, b] psi_b(g^-1 x); from plain channels (the lifting
-    convolution), K[(o, g), i](x) = sum_b w[o, i, b] psi_b(g^-1 x), over the filters psi_b of the group.
+    convolution), K[(o, g), i](x) = sum_b w[o, i, b] psi_b(g^-1 x), over the filters psi_b of the group. Of scales, h is
+    read from g where it is as many steps smaller as ``scale_size`` allows, and the kernel is 0 elsewhere.
 
     Args:
         fields_in: number of fields of the input.

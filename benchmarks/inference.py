@@ -44,7 +44,7 @@ def one(bundle: str, size: Sequence[int], roi_size: Sequence[int] | None, thread
     inferer = parser.get_parsed_content("inferer")
     volume_device = parser.get("volume_device", str(device))
     image = torch.randn(1, network.in_channels, *size, generator=torch.Generator().manual_seed(0)).to(volume_device)
-    window, _ = inferer._windows(size, parser["roi_size"])
+    window, _ = inferer.windows(size, parser["roi_size"])
     memory = SlidingWindowMemory(image, network, inferer.sw_batch_size, device, volume_device)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
     start = time.perf_counter()
@@ -53,6 +53,7 @@ def one(bundle: str, size: Sequence[int], roi_size: Sequence[int] | None, thread
     seconds = time.perf_counter() - start
     row = {
         "bundle": bundle,
+        "parameters": sum(p.numel() for p in network.parameters()),
         "window": "x".join(map(str, window)),
         "seconds": seconds,
         "estimate, GB": sum(need.needed_bytes for need in memory.needs(window)) / GB,

@@ -131,26 +131,29 @@ def calibrated(net: nn.Module, image: Tensor) -> nn.Module:
 
 
 @torch.no_grad()
-def layer_error(features: nn.Module, image: Tensor, steps: int) -> float:
-    """The error of features of a shrunken image, against those of the image so many scales before."""
-    factor = RATIO**steps
-    before = features(image).unflatten(1, (-1, SCALES))[:, :, : SCALES - steps].flatten(1, 2)
-    after = features(scale_field(image, factor)).unflatten(1, (-1, SCALES))[:, :, steps:].flatten(1, 2)
+def layer_error(features: nn.Module, image: Tensor, steps: int, scales: int) -> float:
+    """The error of features of an image shrunk by so many steps, against those of the image as many scales before; of
+    one scale, against the same features."""
+    factor, moved = RATIO**steps, steps if scales > 1 else 0
+    before = features(image).unflatten(1, (-1, scales))[:, :, : scales - moved].flatten(1, 2)
+    after = features(scale_field(image, factor)).unflatten(1, (-1, scales))[:, :, moved:].flatten(1, 2)
     return central_error(after, scale_field(before, factor))
 
 
 def layers(image: Tensor, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The errors of the lifting layer and of the first block of a ScaleUNet, whose features move by 1 to 3 scales."""
+    """The errors of the first layer and of the first block of networks, for images shrunk by 1 to 3 steps."""
+    builders = {f"ScaleUNet, max_order={order}": (scale_unet(max_order=order), SCALES) for order in (1, 2, 4)}
+    builders["ConventionalUNet"] = conventional_unet(), 1
     rows = []
-    for max_order in (1, 2, 4):
-        for part in ("lifting layer", "block"):
+    for name, (build, scales) in builders.items():
+        for part in ("first layer", "first block"):
             errors = []
             for seed in seeds:
                 torch.manual_seed(seed)
-                block = ScaleUNet(in_channels=1, max_order=max_order).encoders[0]
-                features = block[0] if part == "lifting layer" else block
-                errors.append([layer_error(features, image, steps) for steps in range(1, SCALES)])
-            rows.append({"part": f"{part}, max_order={max_order}", **_by_factor(FACTORS[:-1], errors)})
+                block = build().encoders[0]
+                features = block[0] if part == "first layer" else block
+                errors.append([layer_error(features, image, steps, scales) for steps in range(1, SCALES)])
+            rows.append({"part": f"{part}, {name}", **_by_factor(FACTORS[:-1], errors)})
     return rows
 
 

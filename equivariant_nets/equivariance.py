@@ -113,7 +113,7 @@ def scale_field(field: Tensor, factor: float, multiple: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def scale_equivariance_error(net: nn.Module, image: Tensor, factor: float, multiple: int = 1) -> float:
+def scale_equivariance_error(net: nn.Module, image: Tensor, factor: float) -> float:
     """The relative error of what a network says of a smaller image: |net(S image) - S net(image)| over the deviation of
     S net(image) from its mean, in a central ball, where S is :func:`scale_field`.
 
@@ -123,14 +123,11 @@ def scale_equivariance_error(net: nn.Module, image: Tensor, factor: float, multi
         net: a network of scalars on its device, in the mode in which it is to be measured.
         image: ``(B, C, *spatial)``, on the same device; smooth, and 0 towards the border.
         factor: of every length.
-        multiple: see :func:`scale_field`; for networks that do not take every size.
 
     Returns:
         0 for exact equivariance, about 1.4 for unrelated outputs.
     """
-    expected = scale_field(net(image), factor, multiple)
-    got = net(scale_field(image, factor, multiple))
-    return central_error(got, expected)
+    return central_error(net(scale_field(image, factor)), scale_field(net(image), factor))
 
 
 def central_error(got: Tensor, expected: Tensor) -> float:

@@ -51,7 +51,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
         roi_size = monai.utils.fall_back_tuple(self.roi_size, size)
         fitting = copy.copy(self)
         fitting.device = kwargs.pop("device", self.device)
-        fitting.roi_size, fitting.overlap = self._windows(size, roi_size)
+        fitting.roi_size, fitting.overlap = self.windows(size, roi_size)
         if fitting.roi_size != roi_size:
             fitting.roi_weight_map = None  # it was made for windows of the largest size
         if not (torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()):
@@ -60,7 +60,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
         self.cpu_thresh, self.buffer_steps = fitting.cpu_thresh, fitting.buffer_steps  # with which it fitted
         return result
 
-    def _windows(self, size: Sequence[int], roi_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    def windows(self, size: Sequence[int], roi_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Sizes and overlaps of the windows, along each axis."""
         overlaps = monai.utils.ensure_tuple_rep(self.overlap, len(size))
         windows = [_even_windows(n, r, o) for n, r, o in zip(size, roi_size, overlaps, strict=True)]
@@ -78,7 +78,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
         if (shortage := memory.shortage(window)) is not None:
             advice = "free memory, or crop or resample the volume: smaller windows do not help"
             for roi_size in _smaller(window):
-                smaller, _ = self._windows(inputs.shape[2:], roi_size)
+                smaller, _ = self.windows(inputs.shape[2:], roi_size)
                 if memory.forward(smaller) and not memory.shortage(smaller):
                     advice = f"free memory, or give roi_size={roi_size}, which fits"
                     break

@@ -196,8 +196,9 @@ def test_errors_of_scale_are_those_of_layers_and_networks(benchmark, tmp_path, c
     assert record["networks"] == rows
     assert [row["network"] for row in rows] == options["networks"]
     assert all(value > 0 for row in rows for key, value in row.items() if key != "network")
-    lifting = {row["part"]: row["0.9"] for row in record["layers"] if "lifting" in row["part"]}
-    assert lifting["lifting layer, max_order=1"] < lifting["lifting layer, max_order=4"]
+    layer = {row["part"]: row["0.9"] for row in record["layers"]}
+    assert layer["first layer, ScaleUNet, max_order=1"] < layer["first layer, ScaleUNet, max_order=4"]
+    assert layer["first layer, ScaleUNet, max_order=2"] < layer["first layer, ConventionalUNet"]
     assert "| published |" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"\['UNet'\] are not known; choose from"):
         script["errors"](networks="UNet")
@@ -239,6 +240,7 @@ def test_inference_of_a_large_volume_is_measured_beside_its_estimate(benchmark, 
     options = {"size": [24, 20, 16], "roi_size": [16, 16, 16], "threads": 1, "output": str(output)}
     (row,) = benchmark("inference")["main"]("hippocampus_mri_so3_segmentation", **options)
     assert row["window"] == "16x16x16"
+    assert row["parameters"] == 8341
     assert row["seconds"] > 0
     assert 0 < row["estimate, GB"] < 0.1
     assert row["peak of the process, GB"] >= row["before, GB"] > row["estimate, GB"]

@@ -58,6 +58,23 @@ def segment(tmp_path, get_bundle, get_network, run_here):
     return run
 
 
+def assert_export(name, bundle, images, folder):
+    """MONAI's ckpt_export of the weights in a bundle gives the outputs of its network."""
+    path, features = bundle.root / "models" / "model.pt", bundle.tiny["features"]
+    monai.bundle.ckpt_export(
+        "network_def", filepath=str(folder / "model.ts"), ckpt_file=str(path), features=features,
+        config_file=str(bundle.root / "configs" / "inference.json"),
+        meta_file=str(bundle.root / "configs" / "metadata.json"),
+    )  # fmt: skip
+    network = config(name, features=features).get_parsed_content("network_def").eval()
+    network.load_state_dict(weights(path), strict=True)
+    exported = torch.jit.load(folder / "model.ts")
+    for image in images:
+        with torch.no_grad():
+            expected = network(image)
+            assert (exported(image) - expected).norm() < 1e-4 * expected.norm()
+
+
 @pytest.mark.parametrize("targets", ["classes", "regions", "whole"])
 def test_targets_train_and_give_their_tables(targets, get_bundle, run_here):
     bundle = get_bundle(CONVENTIONAL)
@@ -258,20 +275,7 @@ def test_a_split_file_decides_the_sections(workflow_of, tmp_path):
 def test_a_trained_network_exports_to_torchscript(name, get_bundle, run_here, tmp_path):
     bundle = get_bundle(name)
     run_here(bundle.root, "train.json", **bundle.tiny, train_cases=2)
-    path, features = bundle.root / "models" / "model.pt", bundle.tiny["features"]
-    monai.bundle.ckpt_export(
-        "network_def", filepath=str(tmp_path / "model.ts"), ckpt_file=str(path), features=features,
-        config_file=str(bundle.root / "configs" / "inference.json"),
-        meta_file=str(bundle.root / "configs" / "metadata.json"),
-    )  # fmt: skip
-    network = config(name, features=features).get_parsed_content("network_def").eval()
-    network.load_state_dict(weights(path), strict=True)
-    exported = torch.jit.load(tmp_path / "model.ts")
-    for size in ((16, 16, 16), (13, 18, 15)):
-        image = torch.randn(1, 4, *size)
-        with torch.no_grad():
-            expected = network(image)
-            assert (exported(image) - expected).norm() < 1e-4 * expected.norm()
+    assert_export(name, bundle, [torch.randn(1, 4, *size) for size in ((16, 16, 16), (13, 18, 15))], tmp_path)
 
 
 @pytest.mark.parametrize("targets", ["classes", "regions", "whole"])
@@ -338,3 +342,5 @@ def test_a_real_case_runs_through_the_whole_pipeline(name, real_brain_tumor, tmp
     assert result.shape == image.shape
     assert np.allclose(result.affine, image.affine)
     assert (bundle.root / "eval" / f"{cases[0]}_preview.png").is_file()
+    preprocessing = config(name, "inference.json", spacing_mm=options["spacing_mm"]).get_parsed_content("preprocessing")
+    assert_export(name, bundle, [preprocessing({"image": source["image"]})["image"][None].as_tensor()], tmp_path)

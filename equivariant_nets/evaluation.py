@@ -86,7 +86,7 @@ class RotationSweep(Sweep):
         turned_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")({"image": image})["image"]
         turned: dict[Hashable, Any] = turn_label({"label": label})
         there_and_back = turn_label.inverse(turned)["label"]
-        view = _field_of_view(turned["label"].shape[1:], label.shape[1:])
+        view = field_of_view(turned["label"].shape[1:], label.shape[1:])
         return self.scores(_plain(turned_image[view]), _plain(turned["label"][view]), _plain(there_and_back), label)
 
 
@@ -132,7 +132,7 @@ class ScaleSweep(Sweep):
             yield {"factor": factor}, self.scores(scaled, scaled_label, there_and_back, label)
 
 
-def _field_of_view(canvas: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+def field_of_view(canvas: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     """The central box of a canvas ``(D, H, W)``, in its proportions, of about as many voxels as a volume of a size."""
     shrink = (math.prod(size) / math.prod(canvas)) ** (1 / 3)
     cuts = [math.ceil(side * (1 - shrink) / 2 - 0.5) for side in canvas]  # of each end

@@ -8,7 +8,6 @@ python -m equivariant_nets.report scales scales.png --steerable so3/scale_dice.c
 
 from __future__ import annotations
 
-import base64
 import csv
 import html
 from collections.abc import Mapping, Sequence
@@ -24,13 +23,19 @@ from torch import Tensor
 matplotlib.use("Agg", force=False)
 import matplotlib.pyplot as plt
 
+from . import webpage
+
 __all__ = [
     "case_name",
+    "label_centre",
     "photograph_with_labels",
     "plot_rotation_curves",
     "plot_scale_curves",
     "plot_vessel_curves",
     "read_table",
+    "save_figure",
+    "show_plane",
+    "standard_error",
     "summarize_rotation_table",
     "summarize_scale_table",
     "three_planes",
@@ -39,10 +44,6 @@ __all__ = [
 
 LABEL_COLOURS = "tab10"
 FLOOR: dict[str, Any] = {"color": "grey", "linestyle": ":", "label": "labels there and back"}
-STYLE = (
-    "body{font-family:sans-serif;max-width:70em;margin:2em auto}"
-    "td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
-)
 
 
 def case_name(path: str | Path) -> str:
@@ -101,7 +102,7 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
             colour = f"C{position}"
             if plane == "random":
                 means = _case_means(chosen, "dice")
-                axis.errorbar(position, _mean(means), yerr=_standard_error(means), fmt="o", capsize=4, color=colour)
+                axis.errorbar(position, _mean(means), yerr=standard_error(means), fmt="o", capsize=4, color=colour)
                 continue
             _plot_curve(axis, chosen, "angle_degrees", "dice", color=colour, label=name, marker="o", markersize=3)
             if position == 0:
@@ -120,7 +121,7 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if labels:  # random rotations alone need no legend: their names stand below them
         figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(labels), frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_scale_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -141,14 +142,15 @@ def plot_scale_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pat
     axis.set_ylim(0, 1)
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _standard_error(values: np.ndarray) -> float:
+def standard_error(values: np.ndarray) -> float:
+    """Of the mean of values ``(n,)``; 0 of fewer than two."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
@@ -157,7 +159,7 @@ def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], over: str, colum
     positions = sorted({float(row[over]) for row in rows})
     by_position = [_case_means([r for r in rows if float(r[over]) == p], column) for p in positions]
     means = np.array([_mean(values) for values in by_position])
-    errors = np.array([_standard_error(values) for values in by_position])
+    errors = np.array([standard_error(values) for values in by_position])
     axis.plot(positions, means, **style)
     axis.fill_between(positions, means - errors, means + errors, color=style["color"], alpha=0.15, linewidth=0)
 
@@ -187,7 +189,7 @@ def plot_vessel_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pa
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel("Dice of vessels")
     axes[0, 0].legend(frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def three_planes(
@@ -206,29 +208,41 @@ def three_planes(
     """
     volume = np.asarray(torch.as_tensor(image), dtype=float)
     maps = [np.asarray(torch.as_tensor(label)).astype(int) for _, label in labels]
-    foreground = np.argwhere(maps[0] > 0)
-    centre = foreground.mean(0).round().astype(int) if len(foreground) else np.array(volume.shape) // 2
-    low, high = np.percentile(volume, (1, 99))
+    centre = label_centre(maps[0])
     figure, axes = plt.subplots(len(maps), 3, figsize=(9, 3.2 * len(maps)), squeeze=False)
     for row, ((title, _), label) in enumerate(zip(labels, maps, strict=True)):
         for axis in range(3):
-            panel = axes[row, axis]
-            across, up = (spacing_mm[other] for other in range(3) if other != axis)
-            panel.imshow(volume.take(centre[axis], axis).T, cmap="gray", vmin=low, vmax=high, origin="lower")
-            overlay = label.take(centre[axis], axis).T
-            panel.imshow(
-                np.ma.masked_equal(overlay, 0),
-                cmap=LABEL_COLOURS,
-                vmin=1,
-                vmax=10,
-                alpha=0.6,
-                origin="lower",
-                interpolation="nearest",
-            )
-            panel.set_aspect(up / across)
-            panel.set_axis_off()
+            show_plane(axes[row, axis], volume, label, axis, centre[axis], spacing_mm)
         axes[row, 1].set_title(title)
-    return _save(figure, path)
+    return save_figure(figure, path)
+
+
+def label_centre(label: np.ndarray) -> np.ndarray:
+    """The voxel ``(3,)`` in the middle of the foreground of a map ``(D, H, W)``; of the map, where it has none."""
+    foreground = np.argwhere(label > 0)
+    return foreground.mean(0).round().astype(int) if len(foreground) else np.array(label.shape) // 2
+
+
+def show_plane(
+    panel: plt.Axes, volume: np.ndarray, label: np.ndarray, axis: int, index: int, spacing_mm: Sequence[float]
+) -> None:
+    """Draw one slice of a volume, with the classes of a label map over it.
+
+    Args:
+        panel: what to draw on.
+        volume, label: ``(D, H, W)``; each class from 1 has its own colour of ``LABEL_COLOURS``.
+        axis: 0, 1 or 2, what the slice lies across.
+        index: of the slice.
+        spacing_mm: between voxels along D, H and W.
+    """
+    across, up = (spacing_mm[other] for other in range(3) if other != axis)
+    low, high = np.percentile(volume, (1, 99))
+    panel.imshow(volume.take(index, axis).T, cmap="gray", vmin=low, vmax=high, origin="lower")
+    overlay = np.ma.masked_equal(label.take(index, axis).T, 0)
+    style: dict[str, Any] = {"origin": "lower", "interpolation": "nearest"}
+    panel.imshow(overlay, cmap=LABEL_COLOURS, vmin=1, vmax=10, alpha=0.6, **style)
+    panel.set_aspect(up / across)
+    panel.set_axis_off()
 
 
 def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarray, path: str | Path) -> Path:
@@ -246,10 +260,11 @@ def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarra
         axis.imshow(colours)
         axis.set_axis_off()
     axes[1].imshow(np.ma.masked_equal(foreground, 0), cmap="winter", alpha=0.8, interpolation="nearest")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _save(figure: plt.Figure, path: str | Path) -> Path:
+def save_figure(figure: plt.Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, close it and return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches="tight")
@@ -265,21 +280,9 @@ def write_report(
     pictures: Sequence[Path],
 ) -> Path:
     """Write one HTML file that opens from disk without a network: text, tables (first row the header) and pictures."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    parts = [f"<h1>{html.escape(title)}</h1>", *[f"<p>{html.escape(text)}</p>" for text in paragraphs]]
-    for header, *rows in tables:
-        parts.append("<table>" + row(header, "th") + "".join(row(cells, "td") for cells in rows) + "</table>")
-    for picture in pictures:
-        data = base64.b64encode(Path(picture).read_bytes()).decode()
-        parts.append(f'<p><img alt="{html.escape(Path(picture).stem)}" src="data:image/png;base64,{data}"></p>')
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    path.write_text(f'<!doctype html><html lang="en">{head}{"".join(parts)}</html>\n', encoding="utf-8")
-    return path
+    parts = [f"<h1>{html.escape(title)}</h1>", *map(webpage.paragraph, paragraphs)]
+    parts += [*map(webpage.table, tables), *map(webpage.picture, pictures)]
+    return webpage.page(path, title, "".join(parts))
 
 
 def _curves(path: str, **tables: str) -> Path:

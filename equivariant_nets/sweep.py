@@ -28,7 +28,7 @@ class Sweep(ABC):
 
     Args:
         network: the network, with its weights loaded, on its device.
-        data: items with an ``image`` and a ``label`` file.
+        data: items with an ``image`` and a ``label`` file, and the name of the ``case`` where no file bears it.
         preprocessing: transform from an item to an ``image`` ``(C, D, H, W)`` and a ``label`` map ``(1, D, H, W)``.
         postprocessing: transform from ``pred``, the network's output ``(C, D, H, W)``, and such a ``label`` to binary
             channels of both, one for each class.
@@ -87,10 +87,11 @@ class Sweep(ABC):
         with eval_mode(self.network):
             for index, item in enumerate(tqdm(self.data, desc=f"{self.kind} sweep", unit="case")):
                 volumes = self.preprocessing(item)
+                case = item.get("case") or case_name(item["label"])
                 image, label = (convert_to_tensor(volumes[key], track_meta=False) for key in ("image", "label"))
                 for change, scores in self.measure(index, image, label):
                     for name, dice, floor in zip(self.class_names, *scores.round(5).tolist(), strict=True):
-                        row = {"case": case_name(item["label"]), **change, "class": name}
+                        row = {"case": case, **change, "class": name}
                         rows.append({**row, "dice": dice, "interpolation_dice": floor})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         table = self.output_dir / f"{self.kind}_dice.csv"

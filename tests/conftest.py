@@ -10,7 +10,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--real-data",
         metavar="DIR",
-        help="folder of brain_tumor/, hippocampus/ and retina/, real data sets; tests on them are skipped without it",
+        help="folder of brain_structures/, brain_tumor/, hippocampus/ and retina/; without it their tests are skipped",
     )
 
 
@@ -23,6 +23,15 @@ def real_data(request) -> Path:
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"--real-data {folder} is not a folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_brain_structures(real_data) -> Path:
+    """The folder of MICCAI 2012 (images, labels): an error where real data was given without it."""
+    folder = real_data / "brain_structures"
+    if not (folder / "images").is_dir() or not (folder / "labels.csv").is_file():
+        raise FileNotFoundError(f"{folder} must hold images, labels and labels.csv of MICCAI 2012")
     return folder
 
 

@@ -1,5 +1,14 @@
 """Data for the bundles: lists of cases, synthetic phantoms, and checks of what is loaded."""
 
+from equivariant_nets.data.brain_structures import (
+    LABEL_TABLES,
+    STRUCTURES,
+    CheckSkullStrippedd,
+    StructuresFromLabelsd,
+    brain_structures_datalist,
+    check_brain_structures,
+    write_brain_phantoms,
+)
 from equivariant_nets.data.brain_tumor import (
     LabelToRegionsd,
     RegionLoss,
@@ -21,6 +30,9 @@ from equivariant_nets.data.phantoms import phantom, phantom_datalist, write_phan
 from equivariant_nets.data.retina import retina_datalist
 
 __all__ = [
+    "LABEL_TABLES",
+    "STRUCTURES",
+    "CheckSkullStrippedd",
     "CheckVolumed",
     "FieldOfViewd",
     "LabelToRegionsd",
@@ -29,8 +41,11 @@ __all__ = [
     "PatchDataset",
     "RegionLoss",
     "RegionsToLabeld",
+    "StructuresFromLabelsd",
     "UnifyTumorLabelsd",
+    "brain_structures_datalist",
     "brain_tumor_datalist",
+    "check_brain_structures",
     "check_brain_tumor",
     "direction_shares",
     "download_brain_tumor",
@@ -43,6 +58,7 @@ __all__ = [
     "retina_datalist",
     "tumor_image_datalist",
     "tumor_phantom",
+    "write_brain_phantoms",
     "write_phantoms",
     "write_tumor_phantoms",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,28 @@ def _check_label_values(array: np.ndarray, name: str, num_classes: int | None) -
             f"{name}: the label values {listed} are not legal; legal are {legal}. Map the labels to these classes, "
             "and resample label maps with nearest-neighbour interpolation only."
         )
+
+
+def file_problems(files: Mapping[str, PathLike], check: Callable[[str, Any], None]) -> Iterator[str]:
+    """Load the files of one case, each on its own, and say all that is wrong, at most one text a file and grid.
+
+    Args:
+        files: by key.
+        check: is called with the key and the loaded volume, and raises ValueError where something is wrong with it.
+    """
+    volumes: dict[str, Any] = {}
+    for key, file in files.items():
+        try:
+            volumes |= LoadVolumed(key)({key: file})
+            check(key, volumes[key])
+        except (FileNotFoundError, ValueError) as error:
+            yield str(error)
+    named = [(describe_volume(volume, key), volume) for key, volume in volumes.items()]
+    for name, volume in named[1:]:
+        try:
+            check_same_grid(named[0][1], volume, named[0][0], name)
+        except ValueError as error:
+            yield str(error)
 
 
 def check_same_grid(reference: Any, other: Any, reference_name: str, name: str) -> None:

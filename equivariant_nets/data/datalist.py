@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["SECTIONS", "missing_files", "nested_subset", "paired_cases", "read_manifest", "select_section"]
+__all__ = [
+    "SECTIONS",
+    "case_name",
+    "missing_files",
+    "nested_subset",
+    "paired_cases",
+    "read_manifest",
+    "select_section",
+]
 
 SECTIONS = ("training", "validation", "test")
 
 Case = TypeVar("Case")
 
+_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _SUBSET_SEED = 0
 _MAX_LISTED = 10
 
@@ -108,6 +118,11 @@ def nested_subset(cases: Sequence[Case], count: int) -> list[Case]:
         raise ValueError(f"train_cases={count!r} is not a whole number from 1 to {len(cases)}, the training cases.")
     order = np.random.RandomState(_SUBSET_SEED).permutation(len(cases))
     return [cases[index] for index in order[:count]]
+
+
+def case_name(path: Path) -> str:
+    """A file's name without .nii or .nii.gz."""
+    return _SUFFIX.sub("", path.name)
 
 
 def missing_files(files: Iterable[str], folder: Path) -> str:

@@ -10,7 +10,8 @@ NAMES = sorted(path.name for path in BUNDLES.iterdir() if path.is_dir())
 RETINA = [name for name in NAMES if name.startswith("retina")]
 VOLUMES = [name for name in NAMES if name not in RETINA]
 TUMOR = [name for name in NAMES if name.startswith("brain_tumor")]
-SHIPPED = [name for name in NAMES if name not in TUMOR]  # with weights
+BRAIN = [name for name in NAMES if name.startswith("brain_structures")]
+SHIPPED = [name for name in NAMES if name not in (*TUMOR, *BRAIN)]  # with weights
 
 
 def load_shipped(name, **overrides):

@@ -20,7 +20,12 @@ from monai.utils import set_determinism
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from photographs import write_chase, write_drive
 
-from equivariant_nets.data import tumor_image_datalist, write_tumor_phantoms
+from equivariant_nets.data import (
+    brain_structures_datalist,
+    tumor_image_datalist,
+    write_brain_phantoms,
+    write_tumor_phantoms,
+)
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TINY = {
@@ -38,6 +43,16 @@ TINY_TUMOR = {
     "brain_tumor_mri_scale_segmentation": {**SMALL_TUMORS, "features": 1, "seed": 2},  # which finds tumour at random
 }
 LAYOUTS = dict(zip(TINY_TUMOR, ("msd", "brats2021", "brats2023"), strict=True))
+# Those of brain structures, in the two layouts of their data.
+SMALL_BRAINS = {
+    "patch_size": [16, 16, 16], "roi_size": [24, 24, 24], "spacing_mm": [1, 1, 1], "epoch_length": 2,
+}  # fmt: skip
+TINY_BRAIN = {
+    "brain_structures_mri_so3_segmentation": {**SMALL_BRAINS, "features": "2x0e+1x1e"},
+    "brain_structures_mri_conventional_segmentation": {**SMALL_BRAINS, "features": 2},
+    "brain_structures_mri_octahedral_segmentation": {**SMALL_BRAINS, "features": 2},
+}
+BRAIN_LAYOUTS = dict(zip(TINY_BRAIN, ("miccai", "mindboggle", "miccai"), strict=True))
 # Those of photographs; their data is in the layouts of DRIVE and CHASE_DB1.
 SMALL_PHOTOGRAPHS = {
     "datasets": ["drive"], "test_datasets": ["drive"], "field_of_view_pixels": 40, "patch_size": 24,
@@ -99,6 +114,16 @@ def shared_tumors(tmp_path_factory):
     }
 
 
+@pytest.fixture(scope="session")
+def shared_brains(tmp_path_factory):
+    """The same synthetic brains in each layout, by its name."""
+    folder = tmp_path_factory.mktemp("brains")
+    return {
+        layout: write_brain_phantoms(folder / layout, layout, num_cases=4, size=(26, 28, 24))
+        for layout in ("miccai", "mindboggle")
+    }
+
+
 def copy_bundle(name, folder):
     """The configs of a bundle alone: results and weights go to the copy where nothing else is said."""
     shutil.copytree(BUNDLES / name / "configs", folder / name / "configs")
@@ -106,15 +131,17 @@ def copy_bundle(name, folder):
 
 
 @pytest.fixture
-def get_bundle(tmp_path, shared_cases, shared_photographs, shared_tumors):
+def get_bundle(tmp_path, shared_cases, shared_photographs, shared_tumors, shared_brains):
     """Copy a bundle by its name; get its root, and the overrides that make it small."""
 
     def get(name):
-        tiny = {**TINY, **TINY_TUMOR, **TINY_RETINA}[name]
+        tiny = {**TINY, **TINY_TUMOR, **TINY_BRAIN, **TINY_RETINA}[name]
         if name in TINY_RETINA:
             data = shared_photographs
         elif name in TINY_TUMOR:
             data = shared_tumors[LAYOUTS[name]]
+        elif name in TINY_BRAIN:
+            data = shared_brains[BRAIN_LAYOUTS[name]]
         else:
             data = tmp_path / "phantoms" if "phantom_size" in tiny else shared_cases
         return SimpleNamespace(root=copy_bundle(name, tmp_path), tiny={**tiny, "epochs": 1, "dataset_dir": str(data)})
@@ -199,8 +226,8 @@ def error_of(get_bundle, get_network, run_here, tmp_path):
     return error
 
 
-@pytest.fixture(scope="session", params=[*TINY, *TINY_TUMOR])
-def pipeline(request, tmp_path_factory, shared_cases, shared_tumors, run_command):
+@pytest.fixture(scope="session", params=[*TINY, *TINY_TUMOR, *TINY_BRAIN])
+def pipeline(request, tmp_path_factory, shared_cases, shared_tumors, shared_brains, run_command):
     """Training, evaluation and inference of a bundle, each started from another folder with other paths.
 
     Training and evaluation lie elsewhere and give a relative and an absolute root; inference runs in the bundle.
@@ -208,10 +235,12 @@ def pipeline(request, tmp_path_factory, shared_cases, shared_tumors, run_command
     name = request.param
     folder = tmp_path_factory.mktemp(name)
     root = copy_bundle(name, folder)
-    tiny = {**TINY, **TINY_TUMOR}[name]
+    tiny = {**TINY, **TINY_TUMOR, **TINY_BRAIN}[name]
     tiny = {**tiny, "epochs": 1, "learning_rate": 1e-6}  # so that all classes are still predicted
     if name in TINY_TUMOR:
         data = shared_tumors[LAYOUTS[name]]
+    elif name in TINY_BRAIN:
+        data = shared_brains[BRAIN_LAYOUTS[name]]
     else:
         data = folder / "phantoms" if "phantom_size" in tiny else shared_cases
     (folder / "elsewhere").mkdir()
@@ -228,6 +257,10 @@ def pipeline(request, tmp_path_factory, shared_cases, shared_tumors, run_command
         first, *others = [item["image"]] if isinstance(item["image"], str) else item["image"]
         sources = {item["case"]: Path(first)}
         options |= {"dataset_dir": Path(first).parent if others else first}
+    elif name in TINY_BRAIN:
+        image = Path(brain_structures_datalist(data, "test")[0]["image"])
+        sources = {image.name.removesuffix(".nii.gz"): image}
+        options |= {"dataset_dir": image, "spacing_mm": tiny["spacing_mm"]}
     else:
         images = data / ("imagesTs" if (data / "imagesTs").is_dir() else "imagesTr")
         sources = {path.name.removesuffix(".nii.gz"): path for path in sorted(images.glob("*0.nii.gz"))}

@@ -309,7 +309,7 @@ def test_two_processes_train_one_network(tmp_path, get_bundle, run_command):
         bundle.root, ["train.json", "multi_gpu_train.json"], cwd=tmp_path, launcher=launcher, **bundle.tiny
     )
     assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in (bundle.root / "models").iterdir()) == ["model.pt"]
+    assert sorted(path.name for path in (bundle.root / "models").iterdir()) == ["model.pt", "training_state.pt"]
     features = bundle.tiny["features"]
     config(SCALE, features=features).get_parsed_content("network_def").load_state_dict(
         weights(bundle.root / "models" / "model.pt"), strict=True

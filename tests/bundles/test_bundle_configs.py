@@ -19,6 +19,7 @@ import equivariant_nets
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.name for path in (ROOT / "bundles").iterdir())
 HIPPOCAMPUS = ["hippocampus_mri_so3_segmentation", "hippocampus_mri_conventional_segmentation"]
+BRAIN = [f"brain_structures_mri_{family}_segmentation" for family in ("so3", "conventional", "octahedral")]
 RETINA = ["retina_vessels_fundus_e2_segmentation", "retina_vessels_fundus_conventional_segmentation"]
 TUMOR = [f"brain_tumor_mri_{family}_segmentation" for family in ("so3", "conventional", "scale")]
 VOLUMES = [name for name in NAMES if name not in RETINA]
@@ -28,7 +29,7 @@ WORKFLOWS = {
     "multi_gpu_train": ["train.json", "multi_gpu_train.json"],
     "inference": ["inference.json"],
 }
-TINY_FEATURES = {**dict.fromkeys(RETINA, (1, 2, 1, 2)), "brain_tumor_mri_scale_segmentation": 1}
+TINY_FEATURES = {**dict.fromkeys(RETINA, (1, 2, 1, 2)), "brain_tumor_mri_scale_segmentation": 1, BRAIN[2]: 1}
 every_bundle = pytest.mark.parametrize("name", NAMES)
 every_workflow = pytest.mark.parametrize("files", WORKFLOWS.values(), ids=WORKFLOWS)
 
@@ -60,7 +61,7 @@ def leaves(node, where=()):
 
 
 def test_all_bundles_are_here():
-    assert set(NAMES) == {*HIPPOCAMPUS, *RETINA, *TUMOR, "phantom_so3_segmentation"}
+    assert set(NAMES) == {*HIPPOCAMPUS, *RETINA, *TUMOR, *BRAIN, "phantom_so3_segmentation"}
 
 
 @every_bundle
@@ -123,8 +124,10 @@ def test_what_bundles_share_is_the_same_in_all(file, names):
         (HIPPOCAMPUS, {"features", "network_def"}),
         (RETINA, {"features", "network_def", "group", "widths"}),
         (TUMOR[:2], {"features", "network_def"}),
+        (BRAIN[:2], {"features", "network_def"}),
+        (BRAIN[:0:-1], {"features", "network_def", "group", "separable"}),
     ],
-    ids=["hippocampus", "retina", "tumour"],
+    ids=["hippocampus", "retina", "tumour", "brain", "octahedral"],
 )
 def test_the_conventional_reference_differs_in_its_network_alone(names, network):
     for file, same_but in (("train.json", {"learning_rate"}), ("inference.json", {"threshold"})):
@@ -176,7 +179,8 @@ def test_class_counts_agree(name):
     assert all(short in long for short, long in zip(train["class_names"], classes, strict=True))
     assert len(output["channel_def"]) == channels == len(train["class_names"]) + 1
     check = next(t for t in train["train"]["deterministic_transforms"] if t["_target_"].endswith("CheckVolumed"))
-    assert check["num_classes"] == channels
+    whole_maps = name in BRAIN  # their labels become classes after the check
+    assert check.get("num_classes") == (None if whole_maps else channels)
     assert train["train"]["postprocessing"]["transforms"][0]["to_onehot"] == channels
     labels = re.findall(r"(\d): ([\w ]+)", meta["label_classes"])
     assert {key: value.strip() for key, value in labels} == output["channel_def"]
@@ -228,11 +232,12 @@ def test_the_network_takes_and_gives_what_metadata_says(name, config, n):
 
 
 @every_bundle
-def test_no_property_of_a_workflow_is_missing(name, get_bundle, shared_cases, shared_photographs):
+def test_no_property_of_a_workflow_is_missing(name, get_bundle, shared_cases, shared_photographs, shared_brains):
     bundle = get_bundle(name)
     configs = bundle.root / "configs"
     images = shared_photographs / "drive" / "test" / "images" if name in RETINA else shared_cases / "imagesTr"
     images = bundle.tiny["dataset_dir"] if name in TUMOR else images
+    images = shared_brains["miccai"] / "images" if name in BRAIN else images
     inference = {"features": bundle.tiny["features"], "dataset_dir": str(images)}
     for kind, config, overrides in (("train", "train.json", bundle.tiny), ("inference", "inference.json", inference)):
         workflow = monai.bundle.create_workflow(

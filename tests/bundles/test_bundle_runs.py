@@ -32,7 +32,7 @@ def names(folder, pattern="*"):
 
 def test_training_writes_weights_that_load(pipeline, get_network):
     assert pipeline.train.returncode == 0, pipeline.train.stderr
-    assert names(pipeline.root / "models") == ["model.pt"]
+    assert names(pipeline.root / "models") == ["model.pt", "training_state.pt"]
     network = get_network(pipeline.root, pipeline.tiny["features"])
     network.load_state_dict(weights(pipeline.root / "models" / "model.pt"), strict=True)
     assert names(pipeline.root / "eval", "events.*")
@@ -200,5 +200,5 @@ def test_two_processes_train_one_network(tmp_path, get_bundle, get_network, run_
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("writing phantoms: 100%") == 1  # by one process, with the other waiting
-    assert names(bundle.root / "models") == ["model.pt"]
+    assert names(bundle.root / "models") == ["model.pt", "training_state.pt"]
     get_network(bundle.root, options["features"]).load_state_dict(weights(bundle.root / "models" / "model.pt"))

@@ -126,7 +126,7 @@ def test_two_processes_train_one_network(tmp_path, get_bundle, run_command):
         bundle.root, ["train.json", "multi_gpu_train.json"], cwd=tmp_path, launcher=launcher, **bundle.tiny
     )
     assert result.returncode == 0, result.stderr
-    assert names(bundle.root / "models") == ["model.pt"]
+    assert names(bundle.root / "models") == ["model.pt", "training_state.pt"]
 
 
 # What is written in place of a photograph, and what the error says about it.

@@ -21,7 +21,6 @@ from equivariant_nets.data.brain_tumor.layouts import (
     MODALITIES,
     Case,
     brats_part,
-    case_name,
     find_brats_cases,
     find_cases,
     volume_files,
@@ -31,7 +30,7 @@ from equivariant_nets.data.brain_tumor.phantoms import tumor_phantom, write_tumo
 from equivariant_nets.data.brain_tumor.split import split_cases
 from equivariant_nets.data.brain_tumor.targets import target_channels, target_regions
 from equivariant_nets.data.checks import CHANNEL_FILES
-from equivariant_nets.data.datalist import select_section
+from equivariant_nets.data.datalist import case_name, select_section
 from equivariant_nets.data.decathlon import download_task
 
 __all__ = [

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from equivariant_nets.data.brain_tumor.labels import UnifyTumorLabelsd
 from equivariant_nets.data.brain_tumor.layouts import MODALITIES, Case, find_cases
-from equivariant_nets.data.checks import CheckVolumed, LoadVolumed, check_same_grid, describe_volume
+from equivariant_nets.data.checks import CheckVolumed, file_problems
 
 __all__ = ["check_brain_tumor"]
 
@@ -41,28 +41,15 @@ def check_brain_tumor(dataset_dir: str | Path) -> list[str]:
 
 
 def _case_problems(case: Case) -> Iterator[str]:
-    # File by file, since LoadVolumed of the whole case stops at its first error.
     files = {"image": case.image} if isinstance(case.image, str) else dict(zip(MODALITIES, case.image, strict=True))
     num_channels = len(MODALITIES) if isinstance(case.image, str) else 1
-    volumes: dict[str, Any] = {}
-    for key, file in {**files, "label": case.label}.items():
-        try:
-            volumes |= LoadVolumed(key)({key: file})
-        except (FileNotFoundError, ValueError) as error:
-            yield str(error)
-            continue
-        try:
-            if key == "label":
-                label = UnifyTumorLabelsd()({"label": volumes[key], "convention": case.convention})["label"]
-                if not label.any():
-                    _logger.warning("%s: the label %s holds no tumour", case.name, file)
-            else:
-                CheckVolumed(key, num_channels=num_channels)({key: volumes[key]})
-        except ValueError as error:
-            yield str(error)
-    named = [(describe_volume(volume, key), volume) for key, volume in volumes.items()]
-    for name, volume in named[1:]:
-        try:
-            check_same_grid(named[0][1], volume, named[0][0], name)
-        except ValueError as error:
-            yield str(error)
+
+    def check(key: str, volume: Any) -> None:
+        if key != "label":
+            CheckVolumed(key, num_channels=num_channels)({key: volume})
+            return
+        label = UnifyTumorLabelsd()({"label": volume, "convention": case.convention})["label"]
+        if not label.any():
+            _logger.warning("%s: the label %s holds no tumour", case.name, case.label)
+
+    return file_problems({**files, "label": str(case.label)}, check)

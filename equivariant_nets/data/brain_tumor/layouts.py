@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from equivariant_nets.data.datalist import paired_cases, read_manifest
+from equivariant_nets.data.datalist import case_name, paired_cases, read_manifest
 
-__all__ = ["MODALITIES", "Case", "brats_part", "case_name", "find_brats_cases", "find_cases", "volume_files"]
+__all__ = ["MODALITIES", "Case", "brats_part", "find_brats_cases", "find_cases", "volume_files"]
 
 # In the order of the channels, each with the spellings that end a file name (BraTS) or stand in dataset.json.
 MODALITIES = {
@@ -123,11 +123,6 @@ def brats_part(path: Path) -> tuple[str, str | None]:
     if match is None:
         return case_name(path), None
     return match["case"], _PARTS[match["part"].lower()]
-
-
-def case_name(path: Path) -> str:
-    """A file's name without .nii or .nii.gz."""
-    return _SUFFIX.sub("", path.name)
 
 
 def _faults(

@@ -7,25 +7,27 @@ core in T2, enhancing tumour in T1 with gadolinium, and all of it is dark in T1.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
-from filelock import FileLock
-from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from equivariant_nets.data.brain_tumor.labels import CLASS_NAMES, CONVENTIONS
+from equivariant_nets.data.synthetic import (
+    checked_size,
+    ellipsoid_level,
+    save_volume,
+    smooth_field,
+    write_json,
+    write_once,
+)
 from equivariant_nets.rotations import random_rotation
 
 __all__ = ["tumor_phantom", "write_tumor_phantoms"]
 
 _VERSION = 1  # of the anatomy
-_MARKER = "synthetic.json"
 _SMALLEST_SIDE = 16
 _SMALLEST_RADIUS = 1.6  # voxels, of the enhancing part: its shape stretches and wobbles, and must hold a voxel still
 
@@ -50,7 +52,7 @@ class _Layout(NamedTuple):
     label_file: Callable[[int], str]
     convention: str
     enhancing: int  # the value of enhancing tumour in the label file
-    flips: bool  # whether the first two voxel axes run to the left and to the front, affine diag(-1, -1, 1)
+    axcodes: str  # where the voxel axes run to
 
 
 def _brats(stem: str, first: int, modalities: Sequence[str], label: str, suffix: str, enhancing: int) -> _Layout:
@@ -63,7 +65,7 @@ def _brats(stem: str, first: int, modalities: Sequence[str], label: str, suffix:
         lambda index: file(index, label),
         "brats",
         enhancing,
-        True,
+        "LPS",
     )
 
 
@@ -74,7 +76,7 @@ _LAYOUTS = {
         lambda index: f"labelsTr/BRATS_{index + 1:03d}.nii.gz",
         "msd",
         3,
-        False,
+        "RAS",
     ),
     "brats2020": _brats("BraTS20_Training_{:03d}", 1, _UNDERSCORED, "_seg", ".nii", 4),
     "brats2021": _brats("BraTS2021_{:05d}", 0, _UNDERSCORED, "_seg", ".nii.gz", 4),
@@ -104,16 +106,16 @@ def tumor_phantom(
         >>> image.shape, np.unique(label).tolist()
         ((4, 32, 32, 32), [0, 1, 2, 3])
     """
-    sides = _checked_size(size)
+    sides = checked_size(size, _SMALLEST_SIDE)
     half = np.array(sides) / 2
     grid = np.stack(np.meshgrid(*(np.arange(side) - (side - 1) / 2 for side in sides), indexing="ij"))
     smoothness = min(sides) / 6
-    depth = _level(grid / half.reshape(3, 1, 1, 1), random_state.uniform(0.82, 0.94, 3))
-    depth *= 1 + 0.06 * _smooth_field(random_state, sides, smoothness)
+    depth = ellipsoid_level(grid / half.reshape(3, 1, 1, 1), random_state.uniform(0.82, 0.94, 3))
+    depth *= 1 + 0.06 * smooth_field(random_state, sides, smoothness)
     brain = depth < 1
     label = _tumour(random_state, grid, half, brain, smoothness)
     tissues = _tissues(random_state, grid, half, depth, label, smoothness)
-    bias = np.exp(_BIAS * _smooth_field(random_state, sides, 2 * smoothness))
+    bias = np.exp(_BIAS * smooth_field(random_state, sides, 2 * smoothness))
     image = np.zeros((4, *sides), np.float32)
     for channel in range(len(image)):
         intensities = np.array([means[channel] for means in _TISSUES.values()])
@@ -156,38 +158,19 @@ def write_tumor_phantoms(
         raise ValueError(
             f"num_cases={num_cases} and seed={seed} are not legal; give at least 1 case and a seed from 0."
         )
-    sides = _checked_size(size)
+    sides = checked_size(size, _SMALLEST_SIDE)
     folder = Path(dataset_dir).expanduser().absolute()
     parameters = {"version": _VERSION, "layout": layout, "num_cases": num_cases, "size": list(sides), "seed": seed}
-    if _is_written(folder, parameters):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        if not _is_written(folder, parameters):
-            for index in tqdm(range(num_cases), desc="writing tumour phantoms"):
-                _write_case(folder, _LAYOUTS[layout], index, sides, seed)
-            if layout == "msd":
-                _write_json(folder / "dataset.json", _manifest(num_cases))
-            description = "synthetic brains with tumours, not images of patients"
-            _write_json(folder / _MARKER, {"description": description, **parameters})
+
+    def write() -> None:
+        for index in tqdm(range(num_cases), desc="writing tumour phantoms"):
+            _write_case(folder, _LAYOUTS[layout], index, sides, seed)
+        if layout == "msd":
+            write_json(folder / "dataset.json", _manifest(num_cases))
+
+    description = "synthetic brains with tumours, not images of patients"
+    write_once(folder, "write_tumor_phantoms", description, parameters, write)
     return folder
-
-
-def _checked_size(size: Sequence[int]) -> tuple[int, int, int]:
-    if len(size) != 3 or any(int(side) != side or side < _SMALLEST_SIDE for side in size):
-        raise ValueError(f"size={size!r} is not legal; give three whole numbers of voxels from {_SMALLEST_SIDE}.")
-    return int(size[0]), int(size[1]), int(size[2])
-
-
-def _level(points: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """The distance from the origin in units of the ellipsoid's surface, (D, H, W)."""
-    return np.sqrt(((points / radii.reshape(3, 1, 1, 1)) ** 2).sum(axis=0))
-
-
-def _smooth_field(random_state: np.random.RandomState, sides: Sequence[int], smoothness: float) -> np.ndarray:
-    """A random field (D, H, W) within [-1, 1]."""
-    field = gaussian_filter(random_state.normal(size=sides), smoothness, mode="wrap")
-    return field / np.abs(field).max()
 
 
 def _tumour(
@@ -203,8 +186,8 @@ def _tumour(
     for value, radius in zip((1, 2, 3), radii[::-1], strict=True):
         frame = random_rotation(random_state)
         points = np.tensordot(frame, grid - centre.reshape(3, 1, 1, 1), axes=1)
-        level = _level(points, radius * random_state.uniform(0.85, 1.2, 3))
-        level *= 1 + _WOBBLE * _smooth_field(random_state, grid.shape[1:], smoothness / 2)
+        level = ellipsoid_level(points, radius * random_state.uniform(0.85, 1.2, 3))
+        level *= 1 + _WOBBLE * smooth_field(random_state, grid.shape[1:], smoothness / 2)
         inside = inside & (level < 1)
         label[inside] = value
         centre = centre + 0.15 * radius * random_rotation(random_state)[0]
@@ -221,11 +204,11 @@ def _tissues(
 ) -> np.ndarray:
     """The index of each voxel's tissue in _TISSUES, (D, H, W)."""
     names = list(_TISSUES)
-    folds = 0.2 * _smooth_field(random_state, grid.shape[1:], smoothness / 3)
+    folds = 0.2 * smooth_field(random_state, grid.shape[1:], smoothness / 3)
     tissues = np.where(depth + folds < 0.78, names.index("white matter"), names.index("grey matter"))
     for side in (-1, 1):
         centre = half * np.array([side * 0.16, random_state.uniform(-0.1, 0.1), random_state.uniform(0, 0.15)])
-        ventricle = _level(
+        ventricle = ellipsoid_level(
             grid - centre.reshape(3, 1, 1, 1), half * random_state.uniform((0.06, 0.2, 0.1), (0.1, 0.3, 0.16))
         )
         tissues[ventricle < 1] = names.index("ventricle")
@@ -239,25 +222,13 @@ def _write_case(folder: Path, layout: _Layout, index: int, sides: tuple[int, int
     values = {number: value for value, number in CONVENTIONS[layout.convention].items() if number != 3}
     label = np.array([values[0], values[1], values[2], layout.enhancing], np.uint8)[label]
     image = np.rint(image)  # whole numbers in every layout
-    affine = np.eye(4)
-    if layout.flips:
-        image, label = image[:, ::-1, ::-1], label[::-1, ::-1]
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-        affine[:2, 3] = sides[0] - 1, sides[1] - 1
     files = layout.image_files(index)
     if len(files) == 1:
-        _save(np.moveaxis(image, 0, -1).astype(np.float32), affine, folder / files[0])
+        save_volume(np.moveaxis(image, 0, -1).astype(np.float32), folder / files[0], layout.axcodes)
     else:
         for volume, file in zip(image, files, strict=True):
-            _save(volume.astype(np.int16), affine, folder / file)
-    _save(label, affine, folder / layout.label_file(index))
-
-
-def _save(array: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    volume = nib.Nifti1Image(np.ascontiguousarray(array), affine)
-    volume.header.set_xyzt_units("mm")
-    nib.save(volume, path)
+            save_volume(volume.astype(np.int16), folder / file, layout.axcodes)
+    save_volume(label, folder / layout.label_file(index), layout.axcodes)
 
 
 def _manifest(num_cases: int) -> dict[str, Any]:
@@ -277,24 +248,3 @@ def _manifest(num_cases: int) -> dict[str, Any]:
         "training": cases,
         "test": [],
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _is_written(folder: Path, parameters: dict[str, Any]) -> bool:
-    """Whether the folder holds exactly these phantoms; other content is an error."""
-    content = [path for path in folder.glob("*") if not path.name.startswith(".")]
-    if not content:
-        return False
-    marker = folder / _MARKER
-    written = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
-    if any(written.get(name) != value for name, value in parameters.items()):
-        raise ValueError(
-            f"{folder} has content that write_tumor_phantoms did not write with {parameters}. It is left as it is: "
-            "delete it, or choose another folder."
-        )
-    return True

@@ -1,0 +1,116 @@
+"""The seven structures, their numbers in two conventions of whole-brain label maps, and their classes 1 to 7."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type, convert_to_tensor
+
+from equivariant_nets.data.checks import describe_volume
+
+__all__ = ["LABEL_TABLES", "STRUCTURES", "StructuresFromLabelsd"]
+
+STRUCTURES = ("cerebellum", "hippocampus", "lateral ventricles", "caudate", "putamen", "pallidum", "brain stem")
+
+# The values of each structure in the file: right, left; of the cerebellum pairs of exterior (cortex) and white matter.
+# Left out are the vermal lobules of the cerebellum (71 to 73; 630 to 632), which FreeSurfer's own segmentation counts
+# to the hemispheres, and the inferior horns of the lateral ventricles (49 and 50; 44 and 5).
+LABEL_TABLES: dict[str, dict[str, tuple[int, ...]]] = {
+    "neuromorphometrics": {
+        "cerebellum": (38, 39, 40, 41),
+        "hippocampus": (47, 48),
+        "lateral ventricles": (51, 52),
+        "caudate": (36, 37),
+        "putamen": (57, 58),
+        "pallidum": (55, 56),
+        "brain stem": (35,),
+    },
+    "freesurfer": {
+        "cerebellum": (45, 6, 47, 8, 46, 7),  # exterior in manual labels, cortex in FreeSurfer's own; white matter
+        "hippocampus": (53, 17),
+        "lateral ventricles": (43, 4),
+        "caudate": (50, 11),
+        "putamen": (51, 12),
+        "pallidum": (52, 13),
+        "brain stem": (16,),
+    },
+}
+
+_MAX_LISTED = 5
+
+
+class StructuresFromLabelsd(MapTransform):
+    """Turn whole-brain label maps into the classes 0 background and 1 to 7, the structures in the order ``STRUCTURES``.
+
+    Left and right are united, and every other label of the convention becomes background. It stands behind
+    ``LoadVolumed``: label maps (1, D, H, W) keep their data type and metadata. Data without the label, as at inference,
+    passes.
+
+    Args:
+        keys: keys of the label maps.
+        convention_key: key of the convention of their values, a key of ``LABEL_TABLES``: ``neuromorphometrics``, that
+            of the MICCAI 2012 challenge, or ``freesurfer``, that of Mindboggle101.
+
+    Raises:
+        ValueError: on call, a label map has not one channel, holds values that are negative or not whole, or none of
+            the seven structures, or the convention is missing or unknown.
+    """
+
+    def __init__(self, keys: KeysCollection = "label", convention_key: Hashable = "convention") -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.convention_key = convention_key
+
+    def __repr__(self) -> str:  # MONAI names the transform that failed
+        return f"StructuresFromLabelsd(keys={self.keys})"
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            name = describe_volume(d[key], key)
+            convention = d.get(self.convention_key)
+            if convention not in LABEL_TABLES:
+                raise ValueError(
+                    f"{name}: the item's {self.convention_key!r} is {convention!r}; legal are "
+                    f"{' and '.join(LABEL_TABLES)}. Set it to the numbering of the label map."
+                )
+            d[key] = convert_to_dst_type(_classes(convert_to_tensor(d[key]), str(convention), name), d[key])[0]
+        return d
+
+
+def _classes(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
+    if label.shape[0] != 1:
+        raise ValueError(
+            f"{name}: the shape is {tuple(label.shape)}; legal is (1, D, H, W), one channel of labels. Merge the "
+            "channels to one label map."
+        )
+    codes = label.long()
+    illegal = (codes != label) | (codes < 0)
+    if illegal.any():
+        bad = torch.unique(label[illegal])[:_MAX_LISTED].tolist()
+        raise ValueError(
+            f"{name}: the label values {', '.join(f'{value:g}' for value in bad)} are not legal; legal are whole "
+            "numbers from 0. Check that it is a label map, and resample label maps with nearest-neighbour "
+            "interpolation only."
+        )
+    table = _table(convention).to(label.device)
+    classes = table[codes.clamp(max=len(table) - 1)]
+    if not classes.any():
+        legal = ", ".join(f"{part} {'/'.join(map(str, values))}" for part, values in LABEL_TABLES[convention].items())
+        raise ValueError(
+            f"{name}: the label holds none of the seven structures; in the convention {convention!r} they are {legal}. "
+            "Check that it is a label map of the whole brain, with subcortical labels, and that its convention is this."
+        )
+    return classes
+
+
+def _table(convention: str) -> torch.Tensor:
+    """The class of each value, with a last entry 0 for all values from there on."""
+    codes = LABEL_TABLES[convention]
+    table = torch.zeros(max(map(max, codes.values())) + 2, dtype=torch.uint8)
+    for index, structure in enumerate(STRUCTURES, start=1):
+        table[list(codes[structure])] = index
+    return table

@@ -1,0 +1,148 @@
+"""Carry out the runs of an experiment: each is MONAI's own command, in a process of its own, and none is repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import torch
+from filelock import FileLock
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from equivariant_nets.training_state import FILE_NAME
+
+from .plan import Run
+
+__all__ = ["evaluation_dir", "execute", "training_dir"]
+
+RECORD = "record.json"  # its presence says that a training, or an evaluation, is finished
+_PACKAGES = ("equivariant_nets", "torch", "monai", "e3nn", "pytorch-ignite", "numpy")
+_LOG_LINES = 15
+
+
+def training_dir(run: Run, output_dir: str | Path) -> Path:
+    """Where a training writes, whichever experiment asks for it."""
+    return Path(output_dir).absolute() / "runs" / run.training_id
+
+
+def evaluation_dir(run: Run, output_dir: str | Path) -> Path:
+    """Where an evaluation of a training writes."""
+    return training_dir(run, output_dir) / run.evaluation_id
+
+
+def execute(runs: Sequence[Run], output_dir: str | Path, jobs: int = 1, processes_per_run: int = 1) -> list[str]:
+    """Train and evaluate what is not finished yet.
+
+    Finished trainings and evaluations are left as they are, and a training that was killed goes on after its last
+    epoch. Several processes, on machines that share the folder, may work on it at once.
+
+    Args:
+        runs: the runs; several may share a training.
+        output_dir: receives ``runs/TRAINING/EVALUATION``.
+        jobs: runs at a time. Where there are GPUs they are dealt out to the runs, else the CPU's cores are.
+        processes_per_run: processes of one training, each with a GPU of its own where there are any (``torchrun``).
+
+    Returns:
+        what failed, one message for each, with the end of its log; empty if all is well.
+
+    Raises:
+        ValueError: ``jobs`` or ``processes_per_run`` is below 1, or there are too few GPUs for them.
+    """
+    if jobs < 1 or processes_per_run < 1:
+        raise ValueError(f"jobs={jobs} and processes_per_run={processes_per_run} must be 1 or more.")
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < jobs * processes_per_run:
+        raise ValueError(
+            f"jobs={jobs} of processes_per_run={processes_per_run} need {jobs * processes_per_run} GPUs, and there are "
+            f"{gpus}: give fewer."
+        )
+    slots: Queue[dict[str, str]] = Queue()
+    for job in range(jobs):
+        slots.put(_environment(job, jobs, processes_per_run, gpus))
+    unique = list({(run.training_id, run.evaluation_id): run for run in runs}.values())
+    work = (delayed(_carry_out)(run, Path(output_dir).absolute(), slots, processes_per_run) for run in unique)
+    results = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")(work)
+    return [problem for problem in tqdm(results, total=len(unique), desc="runs", unit="run") if problem]
+
+
+def _environment(job: int, jobs: int, processes: int, gpus: int) -> dict[str, str]:
+    """What sets the jobs apart: their GPUs, or their share of the cores."""
+    if gpus:
+        own = range(job * processes, (job + 1) * processes)
+        return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
+    threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
+    return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+
+
+def _carry_out(run: Run, output_dir: Path, slots: Queue[dict[str, str]], processes: int) -> str:
+    training, evaluation = training_dir(run, output_dir), evaluation_dir(run, output_dir)
+    training.mkdir(parents=True, exist_ok=True)
+    environment = slots.get()
+    try:
+        with FileLock(training / ".lock"):
+            common = {"dataset_dir": str(run.dataset_dir), "ckpt_dir": str(training), **run.overrides}
+            if not (training / RECORD).is_file():
+                launcher, configs = ["-m", "monai.bundle"], ["train.json"]
+                if processes > 1:
+                    launcher = [
+                        "-m",
+                        "torch.distributed.run",
+                        "--standalone",
+                        f"--nproc_per_node={processes}",
+                        *launcher,
+                    ]
+                    configs.append("multi_gpu_train.json")
+                overrides = {**common, "output_dir": str(training), "resume": True}
+                _step(run, training, launcher, configs, overrides, environment)
+                (training / FILE_NAME).unlink(missing_ok=True)  # it is large, and the training is finished
+            if not (evaluation / RECORD).is_file():
+                overrides = {**common, "output_dir": str(evaluation), **run.evaluation}
+                _step(run, evaluation, ["-m", "monai.bundle"], ["train.json", "evaluate.json"], overrides, environment)
+    except (OSError, RuntimeError) as error:
+        return f"{run.network}, {run.overrides}: {error}"
+    finally:
+        slots.put(environment)
+    return ""
+
+
+def _step(
+    run: Run, folder: Path, launcher: list[str], configs: list[str], overrides: dict[str, Any], environment: dict
+) -> None:
+    """One command, its overrides and log beside what it writes, and a record of it if it succeeds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    own = folder / "overrides.json"
+    own.write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
+    files = [str(run.bundle / "configs" / name) for name in configs] + [str(own)]
+    arguments = [*launcher, "run", "--bundle_root", str(run.bundle), "--config_file", str(files)]
+    start, log = time.perf_counter(), folder / "log.txt"
+    with log.open("a", encoding="utf-8") as file:
+        code = subprocess.run(
+            [sys.executable, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if code:
+        end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
+        raise RuntimeError(f"the command failed with exit status {code}; the end of {log}:\n{end}")
+    parser = run.parser()
+    record = {
+        "command": ["python", *arguments],
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - start, 1),
+        "parameters": sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()),
+        "bundle_version": json.loads((run.bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
+    }
+    partial = folder / (RECORD + ".part")
+    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, folder / RECORD)

@@ -1,0 +1,174 @@
+"""Segmentations of test cases that no hand chose: the median and the worst one of each network by its upright Dice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.patches import Patch
+from monai.bundle import ConfigParser
+from monai.metrics import compute_dice
+from monai.networks.utils import eval_mode
+from monai.utils import convert_to_tensor
+from torch import Tensor
+from tqdm import tqdm
+
+from ..evaluation import field_of_view
+from ..report import LABEL_COLOURS, label_centre, save_figure, show_plane
+from ..rotations import plane_rotation
+from ..transforms import RotateMatrixd
+from .execute import training_dir
+from .plan import Run
+from .results import Setting, unique_case_names
+from .statistics import case_means
+from .tables import UPRIGHT_POSE
+
+__all__ = ["draw_cases", "ranked_cases"]
+
+MAX_NETWORKS = 4
+_PLANE, _ANGLE_DEGREES = "axial", 45
+
+
+def ranked_cases(means: dict[str, float]) -> dict[str, tuple[str, int]]:
+    """The median and the worst case, with their ranks, of which 1 is the best.
+
+    Args:
+        means: Dice of each case. Equal ones are ranked by name. Of an even number the median is the lower of the two.
+    """
+    ascending = sorted(means, key=lambda case: (means[case], case))
+    chosen = {"median": ascending[(len(ascending) - 1) // 2], "worst": ascending[0]}
+    return {kind: (case, len(ascending) - ascending.index(case)) for kind, case in chosen.items()}
+
+
+def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path) -> list[tuple[Path, str]]:
+    """Draw both cases of each network, at its largest value and its first seed, upright and turned.
+
+    The turn, by 45 degrees in the axial plane, and its field of view are those of
+    :class:`equivariant_nets.evaluation.RotationSweep`.
+
+    Args:
+        settings: what was measured; the first four networks are drawn.
+        output_dir: where the experiment ran: it holds the weights.
+        folder: receives the PNGs.
+
+    Returns:
+        their paths and titles.
+
+    Raises:
+        FileNotFoundError: the weights of a run, or the data set, are not there any more.
+        ValueError: the test section does not hold a case that was measured.
+    """
+    drawn: list[tuple[Path, str]] = []
+    chosen = list(_largest(settings).values())[:MAX_NETWORKS]
+    for index, setting in enumerate(tqdm(chosen, desc="pictures", unit="network")):
+        run = setting.finished[0].run
+        means = case_means(s for s in setting.within(UPRIGHT_POSE) if s.seed == run.seed)
+        if not means:
+            continue
+        parser = run.parser()
+        network, items = _network(run, parser, output_dir), _items(parser)
+        for kind, (case, rank) in ranked_cases(means).items():
+            title = (
+                f"{setting.label}, seed {run.seed}: {kind} test case {case}, rank {rank} of {len(means)}, "
+                f"mean Dice {means[case]:.3f}"
+            )
+            if case not in items:
+                raise ValueError(
+                    f"The test section of {run.dataset_dir} has no case {case}, which was measured. Give the data set "
+                    "that the experiment ran on."
+                )
+            slug = re.sub(r"\W+", "_", setting.label, flags=re.ASCII).strip("_")
+            path = folder / f"case_{index + 1}_{slug}_{kind}.png"
+            drawn.append((_draw(items[case], parser, network, title, path), title))
+    return drawn
+
+
+def _largest(settings: Sequence[Setting]) -> dict[str, Setting]:
+    """Of each network the setting of the largest number, or of the last value in the file."""
+    largest: dict[str, Setting] = {}
+    for setting in settings:
+        held = largest.get(setting.network)
+        numbers = held is not None and all(isinstance(s.value, int | float) for s in (held, setting))
+        if held is None or not numbers or setting.value > held.value:
+            largest[setting.network] = setting
+    return largest
+
+
+def _network(run: Run, parser: ConfigParser, output_dir: str | Path) -> torch.nn.Module:
+    path = training_dir(run, output_dir) / "model.pt"
+    if not path.is_file():
+        raise FileNotFoundError(f"The weights {path} are not there. Delete {path.parent} and run the experiment again.")
+    network = parser.get_parsed_content("network")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network
+
+
+def _items(parser: ConfigParser) -> dict[str, dict[str, Any]]:
+    """The items of the test section by the names of their cases."""
+    items = parser.get_parsed_content("evaluation_data")
+    images = [item["image"][0] if isinstance(item["image"], list) else item["image"] for item in items]
+    return dict(zip(unique_case_names(images), items, strict=True))
+
+
+def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, title: str, path: Path) -> Path:
+    """Labels above the prediction: upright in three planes, and turned in the plane of the turn."""
+    names, background = (parser.get_parsed_content(key) for key in ("class_names", "include_background"))
+    volumes = parser.get_parsed_content("validate#preprocessing")(item)
+    spacing = volumes["image"].pixdim.tolist()
+    upright = {key: convert_to_tensor(volumes[key], track_meta=False) for key in ("image", "label")}
+    seen, turned = (_segment(view, parser, network) for view in (upright, _turn(upright)))
+    columns = [(seen, axis, plane) for axis, plane in enumerate(("sagittal", "coronal", "axial"))]  # of RAS
+    columns.append((turned, 2, f"turned by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
+
+    figure, axes = plt.subplots(2, len(columns), figsize=(12, 6.6), squeeze=False, layout="constrained")
+    for column, (view, axis, heading) in enumerate(columns):
+        maps = [_paint(view[key], background) for key in ("label", "pred")]
+        centre = label_centre(maps[0])
+        for row, label in enumerate(maps):
+            show_plane(axes[row, column], view["image"][0].numpy(), label, axis, centre[axis], spacing)
+        axes[0, column].set_title(heading, fontsize=10)
+    for row, name in enumerate(("manual", "predicted")):
+        axes[row, 0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=axes[row, 0].transAxes)
+    with plt.rc_context({"text.parse_math": False}):
+        figure.suptitle(title, fontsize=11)
+        colours = plt.get_cmap(LABEL_COLOURS)
+        handles = [Patch(color=colours(index % 10), alpha=0.6) for index in range(len(names))]
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7), frameon=False)
+        return save_figure(figure, path)
+
+
+def _turn(volumes: dict[str, Tensor]) -> dict[str, Tensor]:
+    matrix = plane_rotation(_PLANE, _ANGLE_DEGREES)
+    image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")({"image": volumes["image"]})["image"]
+    label = RotateMatrixd("label", matrix, mode="one_hot")({"label": volumes["label"]})["label"]
+    view = field_of_view(label.shape[1:], volumes["label"].shape[1:])
+    return {
+        "image": convert_to_tensor(image[view], track_meta=False),
+        "label": convert_to_tensor(label[view], track_meta=False),
+    }
+
+
+def _segment(volumes: dict[str, Tensor], parser: ConfigParser, network: torch.nn.Module) -> dict[str, Any]:
+    """The volumes with ``pred``, and ``label``, as binary channels, and the mean ``dice`` over classes."""
+    inferer, device = (parser.get_parsed_content(key) for key in ("validate#inferer", "device"))
+    with eval_mode(network):
+        output = inferer(volumes["image"][None].to(device), network)[0].float().cpu()
+    item = parser.get_parsed_content("validate#postprocessing")({"pred": output, "label": volumes["label"]})
+    pred, label = (convert_to_tensor(item[key], track_meta=False) for key in ("pred", "label"))
+    background = parser.get_parsed_content("include_background")
+    dice = compute_dice(pred[None], label[None], include_background=background).nanmean()
+    return {"image": volumes["image"], "pred": pred, "label": label, "dice": float(dice)}
+
+
+def _paint(channels: Tensor, include_background: bool) -> np.ndarray:
+    """One label map ``(D, H, W)`` of binary channels, class i as i; regions that overlap, the larger ones below."""
+    classes = channels if include_background else channels[1:]
+    painted = np.zeros(channels.shape[1:], dtype=int)
+    for index in classes.flatten(1).sum(1).argsort(descending=True).tolist():
+        painted[classes[index].numpy() > 0] = index + 1
+    return painted

@@ -1,0 +1,218 @@
+"""What an experiment is: a small JSON file, read and checked, and the runs that it asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+__all__ = ["PLOTS", "Experiment", "Run", "read_experiment"]
+
+PLOTS = ("rotation", "curve", "structures", "parameters")
+_KEYS = {"title", "question", "plot", "networks", "vary", "seeds", "overrides", "evaluation", "quick"}
+_QUICK_KEYS = {"vary", "seeds", "overrides", "evaluation"}
+_NETWORK_KEYS = {"bundle", "overrides", "vary"}
+_OWN_KEYS = {"seed", "dataset_dir", "output_dir", "ckpt_dir", "bundle_root", "resume"}  # what the engine itself sets
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one network and its evaluation.
+
+    Args:
+        network: what plots and tables call it.
+        bundle: folder of the bundle.
+        overrides: values of its training config, with the seed.
+        evaluation: values that only the evaluation reads.
+        value: of what the experiment varies, or None.
+        dataset_dir: folder of the data.
+    """
+
+    network: str
+    bundle: Path
+    overrides: dict[str, Any]
+    evaluation: dict[str, Any]
+    value: Any
+    dataset_dir: Path
+
+    @property
+    def seed(self) -> int:
+        """Of the weights, the order of the cases and the augmentation."""
+        return int(self.overrides["seed"])
+
+    @cached_property
+    def training_id(self) -> str:
+        """Name of the training: the same wherever the bundle, the data and the overrides are the same."""
+        return f"{self.bundle.name}-{_digest([self.bundle.name, str(self.dataset_dir), self.overrides])}"
+
+    @cached_property
+    def evaluation_id(self) -> str:
+        """Name of the evaluation of that training."""
+        return f"evaluation-{_digest(self.evaluation)}"
+
+    def parser(self) -> ConfigParser:
+        """The config of the evaluation, for building the network or a part of it."""
+        parser = ConfigParser()
+        configs = [str(self.bundle / "configs" / name) for name in ("train.json", "evaluate.json")]
+        parser.read_config(configs)
+        own = {"bundle_root": str(self.bundle), "dataset_dir": str(self.dataset_dir)}
+        parser.update({**own, **self.overrides, **self.evaluation})
+        return parser
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, and the runs that answer it.
+
+    Args:
+        name: of its folder and its section.
+        title, question: text of its section.
+        plot: its main picture, one of ``PLOTS``.
+        varies: the override that its networks are compared over, or None.
+        runs: of all networks, values and seeds; the first network is the reference of the paired tests.
+    """
+
+    name: str
+    title: str
+    question: str
+    plot: str
+    varies: str | None
+    runs: tuple[Run, ...]
+
+    @property
+    def networks(self) -> list[str]:
+        """Names of the networks, in the order of the file."""
+        return list(dict.fromkeys(run.network for run in self.runs))
+
+    @property
+    def values(self) -> list[Any]:
+        """Values of what varies, in the order of the file."""
+        return list({json.dumps(run.value): run.value for run in self.runs}.values())
+
+
+def read_experiment(
+    path: str | Path, dataset_dir: str | Path, bundles_dir: str | Path | None = None, quick: bool = False
+) -> Experiment:
+    """Read an experiment's file.
+
+    The file is a JSON object::
+
+        {"title": "...", "question": "...", "plot": "rotation",
+         "networks": {"steerable": {"bundle": "hippocampus_mri_so3_segmentation"},
+                      "conventional": {"bundle": "hippocampus_mri_conventional_segmentation"}},
+         "vary": {"train_cases": [2, 8, 32]},
+         "seeds": [0, 1],
+         "overrides": {"epochs": 10},
+         "evaluation": {"sweep_angles": [0, 45, 90]},
+         "quick": {"seeds": [0], "overrides": {"epochs": 1}}}
+
+    ``overrides`` are values of the bundles' ``train.json``, ``evaluation`` those that only the evaluation reads: a
+    change of them repeats no training. A network may have ``overrides`` and a ``vary`` of its own. ``vary`` names one
+    override and its values. ``quick`` replaces ``seeds`` and ``vary`` (the file's own alone) and updates the others.
+
+    Args:
+        path: the file.
+        dataset_dir: folder of the data of its bundles.
+        bundles_dir: folder of the bundles; by default ``bundles`` beside the folder of the file.
+        quick: whether to make the small version of it.
+
+    Raises:
+        FileNotFoundError: there is no such file, bundle or folder of data.
+        ValueError: the file is not as above, or names an override that a bundle has not.
+    """
+    path = Path(path).expanduser().absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no experiment {path}. Give the path of its JSON file.")
+    if path.stem == "runs":
+        raise ValueError(f"{path} would write its section where all runs are kept. Give the file another name.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}).") from None
+    _check_keys(path, "an experiment", content, _KEYS, {"title", "question", "plot", "networks", "seeds"})
+    if content["plot"] not in PLOTS:
+        raise ValueError(f"{path}: plot is {content['plot']!r}; legal are {', '.join(PLOTS)}.")
+    if quick:
+        if "quick" not in content:
+            raise ValueError(f"{path} has no quick version: add {{'quick': {{'overrides': ...}}}} to it.")
+        content = _quick(path, content)
+    dataset_dir = Path(dataset_dir).expanduser().absolute()
+    if not dataset_dir.is_dir():
+        raise FileNotFoundError(f"There is no folder of data {dataset_dir}. Give the folder of the bundles' data.")
+    folder = Path(bundles_dir).expanduser().absolute() if bundles_dir else path.parent.parent / "bundles"
+    seeds = content["seeds"]
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise ValueError(f"{path}: seeds is {seeds!r}; legal is a list of one or more whole numbers.")
+    networks = content["networks"]
+    if not isinstance(networks, dict) or not networks:
+        raise ValueError(f"{path}: networks is {networks!r}; legal is an object of one or more, by their names.")
+    for key in ("overrides", "evaluation"):
+        if not isinstance(content.get(key, {}), dict):
+            raise ValueError(f"{path}: {key} is {content[key]!r}; legal is an object of values by their names.")
+    runs, varied = [], set()
+    for seed in seeds:  # the outermost, so that a stopped experiment has all networks at its first seeds
+        for name, network in networks.items():
+            _check_keys(path, f"the network {name!r}", network, _NETWORK_KEYS, {"bundle"})
+            vary = network.get("vary", content.get("vary", {}))
+            if not isinstance(vary, dict) or len(vary) > 1 or not all(isinstance(v, list) and v for v in vary.values()):
+                raise ValueError(f"{path}: vary is {vary!r}; legal is one override with the list of its values.")
+            varied |= set(vary)
+            for key, value in [(key, value) for key, values in vary.items() for value in values] or [(None, None)]:
+                overrides = {**content.get("overrides", {}), **network.get("overrides", {}), "seed": seed}
+                if key is not None:
+                    overrides[key] = value
+                evaluation = content.get("evaluation", {})
+                runs.append(Run(name, folder / network["bundle"], overrides, evaluation, value, dataset_dir))
+    if len(varied) > 1:
+        raise ValueError(f"{path}: its networks vary {', '.join(sorted(varied))}; legal is one override for all.")
+    if content["plot"] == "curve" and not varied:
+        raise ValueError(f"{path}: the plot 'curve' needs what is varied: add {{'vary': {{OVERRIDE: [VALUES]}}}}.")
+    for run in runs:
+        _check_overrides(path, run)
+    name = path.stem + ("_quick" if quick else "")
+    return Experiment(
+        name, content["title"], content["question"], content["plot"], next(iter(varied), None), tuple(runs)
+    )
+
+
+def _quick(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    quick = content["quick"]
+    _check_keys(path, "quick", quick, _QUICK_KEYS, set())
+    merged = {key: {**content.get(key, {}), **quick.get(key, {})} for key in ("overrides", "evaluation")}
+    replaced = {key: quick[key] for key in ("vary", "seeds") if key in quick}
+    return {**content, **merged, **replaced}
+
+
+def _check_keys(path: Path, what: str, content: Any, legal: set[str], required: set[str]) -> None:
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: {what} is a JSON {type(content).__name__}; legal is an object.")
+    if unknown := set(content) - legal:
+        raise ValueError(
+            f"{path}: {what} has the keys {', '.join(sorted(unknown))}; legal are {', '.join(sorted(legal))}."
+        )
+    if missing := required - set(content):
+        raise ValueError(f"{path}: {what} lacks {', '.join(sorted(missing))}.")
+
+
+def _check_overrides(path: Path, run: Run) -> None:
+    if not (run.bundle / "configs" / "train.json").is_file():
+        raise FileNotFoundError(f"{path} names the bundle {run.bundle}, which has no configs/train.json.")
+    config = ConfigParser.load_config_file(run.bundle / "configs" / "train.json")
+    for key in [*run.overrides, *run.evaluation]:
+        if key in _OWN_KEYS and key != "seed":
+            raise ValueError(f"{path} overrides {key!r}, which is set for each run. Leave it out.")
+        first, *inner = key.split("#")
+        if first not in config or (inner and not isinstance(config[first], dict)):
+            raise ValueError(
+                f"{path} overrides {key!r}, which {run.bundle.name} has not. Legal are the keys at the top of "
+                f"{run.bundle / 'configs' / 'train.json'}, such as epochs, or a value in them, as network_def#depth."
+            )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]

@@ -1,0 +1,86 @@
+"""Runs are carried out once, whoever asks for them, and a failure costs the others nothing."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from equivariant_nets.experiments import execute, read_experiment
+from equivariant_nets.experiments.execute import evaluation_dir, training_dir
+
+SMALL = {"without": ["vary"], "plot": "rotation", "seeds": [0]}
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def test_a_finished_run_is_not_repeated_and_a_new_evaluation_repeats_no_training(experiment_file, tmp_path):
+    path = experiment_file(**SMALL)
+    experiment, out = read_experiment(path, tmp_path), tmp_path / "out"
+
+    assert execute(experiment.runs, out, jobs=2) == []
+    for run in experiment.runs:
+        record = json.loads((training_dir(run, out) / "record.json").read_text())
+        assert record["parameters"] == 3
+        assert record["bundle_version"] == "0.1.0"
+        assert record["versions"]["torch"] == torch.__version__
+        assert (training_dir(run, out) / "model.pt").is_file()
+        assert (evaluation_dir(run, out) / "angles.txt").read_text() == "[0, 90]"
+    before = contents(out)
+    assert execute(experiment.runs, out, jobs=2) == []
+    assert contents(out) == before
+
+    other = read_experiment(experiment_file(**SMALL, evaluation={"sweep_angles": [45]}), tmp_path)
+    assert execute(other.runs[:1], out) == []
+    assert (evaluation_dir(other.runs[0], out) / "angles.txt").read_text() == "[45]"
+    assert {path: data for path, data in contents(out).items() if path in before} == before
+
+
+def test_what_failed_is_told_with_the_end_of_its_log_and_the_rest_is_done(experiment_file, tmp_path):
+    networks = {"bad": {"bundle": "fast", "overrides": {"epochs": 0}}, "good": {"bundle": "fast"}}
+    experiment, out = read_experiment(experiment_file(**SMALL, networks=networks), tmp_path), tmp_path / "out"
+
+    problems = execute(experiment.runs, out)
+    assert len(problems) == 1
+    assert problems[0].startswith("bad, ")
+    assert "Failed to evaluate" in problems[0]
+    bad, good = experiment.runs
+    assert not (training_dir(bad, out) / "record.json").exists()
+    assert (evaluation_dir(good, out) / "record.json").exists()
+
+
+def test_the_command_of_a_record_makes_the_same_weights_again(experiment_file, tmp_path):
+    experiment, out = read_experiment(experiment_file(**SMALL), tmp_path), tmp_path / "out"
+    run = experiment.runs[0]
+    assert execute([run], out) == []
+    folder = training_dir(run, out)
+    weights = (folder / "model.pt").read_bytes()
+    (folder / "model.pt").unlink()
+
+    command = json.loads((folder / "record.json").read_text())["command"]
+    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True, capture_output=True)
+    assert (folder / "model.pt").read_bytes() == weights
+
+
+@pytest.mark.parametrize("wrong", [{"jobs": 0}, {"processes_per_run": 0}])
+def test_wrong_numbers_of_processes_are_refused(tmp_path, wrong):
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        execute([], tmp_path, **wrong)
+
+
+def test_gpus_are_dealt_out_and_too_few_are_refused(tmp_path, monkeypatch):
+    from equivariant_nets.experiments.execute import _environment
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [_environment(job, 2, 2, 4)["CUDA_VISIBLE_DEVICES"] for job in (0, 1)] == ["0,1", "2,3"]
+    with pytest.raises(ValueError, match="need 6 GPUs, and there are 4"):
+        execute([], tmp_path, jobs=3, processes_per_run=2)

@@ -1,0 +1,113 @@
+"""Experiments from the command line: killed and started again, in several processes, and quickly on real data."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+SMALL = {
+    "epochs": 3, "epoch_length": 2, "val_interval": 1, "phantom_size": [20, 20, 20], "num_training": 2,
+    "num_validation": 2, "num_test": 3,
+}  # fmt: skip
+
+
+def start(*arguments, **options):
+    command = [sys.executable, "-m", "equivariant_nets.experiments", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def finish(*arguments):
+    process = start(*arguments)
+    output = process.communicate()[0]
+    return process.returncode, output
+
+
+@pytest.fixture
+def phantoms(tmp_path):
+    """Arguments of a small experiment on phantoms, with overrides."""
+
+    def write(networks, **overrides):
+        content = json.loads((EXPERIMENTS / "phantom_rotation.json").read_text())
+        content["networks"] = {name: content["networks"][name] for name in networks}
+        for name, network in content["networks"].items():
+            network.setdefault("overrides", {})["features"] = {"steerable": "2x0e+1x1e", "conventional": 2}[name]
+        content |= {"seeds": [0], "overrides": SMALL | overrides}
+        content["evaluation"] = {"sweep_angles": [0, 90], "sweep_random_poses": 1, "sweep_scales": [1.0]}
+        path = tmp_path / "turned.json"
+        path.write_text(json.dumps(content))
+        (tmp_path / "phantoms").mkdir()
+        folders = ["--dataset_dir", tmp_path / "phantoms", "--output_dir", tmp_path / "out"]
+        return [path, *folders, "--bundles_dir", EXPERIMENTS.parent / "bundles"]
+
+    return write
+
+
+def test_a_killed_experiment_goes_on_where_it_was(phantoms, tmp_path):
+    arguments = phantoms(["steerable"], epochs=12, patience=12)
+    process = start(*arguments, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("out/runs/*/training_state.pt")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not list(tmp_path.glob("out/runs/*/record.json"))
+
+    code, output = finish(*arguments)
+    assert code == 0, output
+    (training,) = tmp_path.glob("out/runs/phantom*")
+    log = (training / "log.txt").read_text()
+    (done,) = re.findall(r"Resumed after (\d+) of 12 epochs", log)
+    assert 1 <= int(done) < 12
+    epochs = [int(number) for number in re.findall(r"SupervisedTrainer - INFO - Epoch\[(\d+)\] Complete", log)]
+    assert epochs[-1] == 12
+    assert int(done) + 1 in epochs
+    assert epochs.count(1) == 1
+    assert not (training / "training_state.pt").exists()
+
+    before = {path: path.stat().st_mtime_ns for path in training.rglob("*")}
+    code, output = finish(*arguments)
+    assert code == 0, output
+    assert {path: path.stat().st_mtime_ns for path in training.rglob("*")} == before
+
+
+def test_a_training_of_several_processes_ends_in_the_same_report(phantoms, tmp_path):
+    code, output = finish(*phantoms(["steerable", "conventional"]), "--processes_per_run", 2)
+    assert code == 0, output
+    for record in tmp_path.glob("out/runs/*/record.json"):
+        assert "--nproc_per_node=2" in json.loads(record.read_text())["command"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(text in page for text in ("steerable", "conventional", "data:image/png;base64,", "--output_dir"))
+
+
+def test_wrong_arguments_are_one_line(tmp_path):
+    code, output = finish(tmp_path / "none.json", "--dataset_dir", tmp_path, "--output_dir", tmp_path)
+    assert code == 1
+    assert "There is no experiment" in output
+    assert "Traceback" not in output
+
+
+def test_the_quick_size_runs_on_real_data(real_hippocampus, tmp_path):
+    arguments = ["--dataset_dir", real_hippocampus, "--output_dir", tmp_path / "out", "--quick", "--jobs", 2]
+    code, output = finish(EXPERIMENTS / "hippocampus_rotation.json", *arguments)
+    assert code == 0, output
+    assert f"The report is {tmp_path / 'out' / 'report.html'}" in output
+    folder = tmp_path / "out" / "hippocampus_rotation_quick"
+    written = {path.name for path in folder.iterdir()}
+    assert written >= {"scores.csv", "summary.csv", "rotation.png", "rotation_mean.png"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "hippocampus_rotation.json" in page
+    assert "--quick" in page
+    networks = json.loads((EXPERIMENTS / "hippocampus_rotation.json").read_text())["networks"]
+    assert all(name in page for name in networks)

@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import psutil
 import torch
 from filelock import FileLock
 from joblib import Parallel, delayed
@@ -27,8 +28,10 @@ from .plan import Run
 __all__ = ["evaluation_dir", "execute", "training_dir"]
 
 RECORD = "record.json"  # its presence says that a training, or an evaluation, is finished
+PROCESS = ".process"  # holds the number and the start of the process that works in a folder
 _PACKAGES = ("equivariant_nets", "torch", "monai", "e3nn", "pytorch-ignite", "numpy")
 _LOG_LINES = 15
+_GRACE_SECONDS = 10
 
 
 def training_dir(run: Run, output_dir: str | Path) -> Path:
@@ -116,20 +119,36 @@ def _carry_out(run: Run, output_dir: Path, slots: Queue[dict[str, str]], process
     return ""
 
 
+def _stop_orphan(folder: Path) -> None:
+    """Stop what still works in a folder although the experiment that started it was killed."""
+    try:
+        pid, created = json.loads((folder / PROCESS).read_text(encoding="utf-8"))
+        process = psutil.Process(pid)
+        if process.create_time() == created:
+            process.terminate()
+            for hung in psutil.wait_procs([process], timeout=_GRACE_SECONDS)[1]:
+                hung.kill()
+                hung.wait()
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return  # there is none
+
+
 def _step(
     run: Run, folder: Path, launcher: list[str], configs: list[str], overrides: dict[str, Any], environment: dict
 ) -> None:
     """One command, its overrides and log beside what it writes, and a record of it if it succeeds."""
     folder.mkdir(parents=True, exist_ok=True)
+    _stop_orphan(folder)
     own = folder / "overrides.json"
     own.write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
     files = [str(run.bundle / "configs" / name) for name in configs] + [str(own)]
     arguments = [*launcher, "run", "--bundle_root", str(run.bundle), "--config_file", str(files)]
     start, log = time.perf_counter(), folder / "log.txt"
     with log.open("a", encoding="utf-8") as file:
-        code = subprocess.run(
-            [sys.executable, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
-        ).returncode
+        process = psutil.Popen([sys.executable, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT)
+        (folder / PROCESS).write_text(json.dumps([process.pid, process.create_time()]), encoding="utf-8")
+        code = process.wait()
+    (folder / PROCESS).unlink()
     if code:
         end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
         raise RuntimeError(f"the command failed with exit status {code}; the end of {log}:\n{end}")

@@ -30,7 +30,7 @@ from .tables import UPRIGHT_POSE
 
 __all__ = ["draw_cases", "ranked_cases"]
 
-MAX_NETWORKS = 4
+MAX_NETWORKS = 6
 _PLANE, _ANGLE_DEGREES = "axial", 45
 
 
@@ -52,7 +52,7 @@ def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path
     :class:`equivariant_nets.evaluation.RotationSweep`.
 
     Args:
-        settings: what was measured; the first four networks are drawn.
+        settings: what was measured; the first six networks are drawn.
         output_dir: where the experiment ran: it holds the weights.
         folder: receives the PNGs.
 

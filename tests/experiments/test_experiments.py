@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -54,18 +54,22 @@ def phantoms(tmp_path):
 
 def test_a_killed_experiment_goes_on_where_it_was(phantoms, tmp_path):
     arguments = phantoms(["steerable"], epochs=12, patience=12)
-    process = start(*arguments, start_new_session=True)
+    process = start(*arguments)
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/runs/*/training_state.pt")):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not list(tmp_path.glob("out/runs/*/record.json"))
+    (working,) = tmp_path.glob("out/runs/*/.process")
+    orphan = psutil.Process(json.loads(working.read_text())[0])
+    orphan.suspend()  # so that it neither ends by itself nor when asked to
+    process.kill()
+    process.wait()
+    assert orphan.is_running()
 
     code, output = finish(*arguments)
     assert code == 0, output
+    assert not orphan.is_running()
     (training,) = tmp_path.glob("out/runs/phantom*")
     log = (training / "log.txt").read_text()
     (done,) = re.findall(r"Resumed after (\d+) of 12 epochs", log)

@@ -18,12 +18,18 @@ from typing import Any
 import psutil
 import torch
 from filelock import FileLock
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from equivariant_nets.training_state import FILE_NAME
 
 from .plan import Run
+
+try:
+    from joblib import Parallel, delayed
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "Experiments are spread over processes by joblib, which is not installed: pip install -e '.[experiments]'"
+    ) from error
 
 __all__ = ["evaluation_dir", "execute", "training_dir"]
 

@@ -11,7 +11,8 @@ RETINA = [name for name in NAMES if name.startswith("retina")]
 VOLUMES = [name for name in NAMES if name not in RETINA]
 TUMOR = [name for name in NAMES if name.startswith("brain_tumor")]
 BRAIN = [name for name in NAMES if name.startswith("brain_structures")]
-SHIPPED = [name for name in NAMES if name not in (*TUMOR, *BRAIN)]  # with weights
+WITHOUT_WEIGHTS = [*TUMOR, *(name for name in BRAIN if "so3" not in name)]  # not trained, or too large
+SHIPPED = [name for name in NAMES if name not in WITHOUT_WEIGHTS]
 
 
 def load_shipped(name, **overrides):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from bundle_files import BUNDLES, SHIPPED, TUMOR, load_shipped
+from bundle_files import BRAIN, BUNDLES, SHIPPED, WITHOUT_WEIGHTS, load_shipped
 from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 
@@ -14,8 +14,8 @@ def test_weights_are_finite_small_and_fit(name):
     assert (BUNDLES / name / "models" / "model.pt").stat().st_size < 10 * 2**20
 
 
-@pytest.mark.parametrize("name", TUMOR)
-def test_bundles_without_weights_claim_no_accuracy(name):
+@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
+def test_bundles_without_weights_say_so_and_claim_nothing_of_them(name):
     assert not (BUNDLES / name / "models").exists()
     assert "eval_metrics" not in (BUNDLES / name / "configs" / "metadata.json").read_text()
     assert "No weights are shipped" in (BUNDLES / name / "docs" / "README.md").read_text()
@@ -32,3 +32,16 @@ def test_weights_segment_unseen_hippocampi(name, real_hippocampus):
             prediction = network(case["image"][None]).argmax(1, keepdim=True)
         scores.append(compute_dice(one_hot(prediction, 3), one_hot(case["label"][None], 3), include_background=False))
     assert torch.cat(scores).mean() > 0.8
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name in BRAIN])
+def test_weights_segment_an_unseen_brain(name, real_brain_structures):
+    parser, network = load_shipped(name, dataset_dir=str(real_brain_structures))
+    case = parser.get_parsed_content("validate#preprocessing")(parser.get_parsed_content("evaluation_data")[0])
+    inferer = parser.get_parsed_content("validate#inferer")
+    with torch.no_grad():
+        prediction = inferer(case["image"][None].as_tensor(), network).argmax(1, keepdim=True)
+    label = case["label"][None].as_tensor()
+    scores = compute_dice(one_hot(prediction, 8), one_hot(label, 8), include_background=False)
+    assert scores.mean() > 0.8
+    assert scores.min() > 0.6

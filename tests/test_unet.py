@@ -505,7 +505,8 @@ def test_unit_of_the_spacing_does_not_matter():
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.01)])
 def test_autocast_stays_near_float32(build, dtype, tolerance):
     net = build().float()
-    x = image(net, (8, 9, 10), dtype=torch.float32)
+    # Of 2 x 3 x 3 voxels, oneDNN's bfloat16 gradient of a plain conv3d reads memory that nobody wrote (torch 2.13).
+    x = image(net, (16, 17, 18), dtype=torch.float32)
     with torch.autocast("cpu", dtype):
         output = net(x)
         output.float().square().sum().backward()

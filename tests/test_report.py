@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import html.parser
 import runpy
 import sys
 import warnings
@@ -11,6 +10,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from outline import Outline
 
 from equivariant_nets.report import (
     case_name,
@@ -195,22 +195,6 @@ def test_thick_slices_look_as_thick_as_they_are(tmp_path):
     assert extent((20, 20, 20), (1, 1, 1)) == pytest.approx(1, abs=0.05)
     assert extent((20, 20, 5), (1, 1, 4)) == pytest.approx(1, abs=0.05)
     assert extent((10, 20, 20), (4, 1, 1)) == pytest.approx(2, abs=0.1)
-
-
-class Outline(html.parser.HTMLParser):
-    """Collects the tags, attributes and text of a page."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.attributes, self.text = [], [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 @pytest.fixture

@@ -15,12 +15,22 @@ WITHOUT_WEIGHTS = [*TUMOR, *(name for name in BRAIN if "so3" not in name)]  # no
 SHIPPED = [name for name in NAMES if name not in WITHOUT_WEIGHTS]
 
 
+def config(name, file="train.json", **overrides):
+    """A parsed config of a bundle on the CPU."""
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLES / name / "configs" / file))
+    parser.update({"device": "$torch.device('cpu')", **overrides})
+    return parser
+
+
+def weights(path):
+    """A saved state dict."""
+    return torch.load(path, weights_only=True)
+
+
 def load_shipped(name, **overrides):
     """The training config of a bundle on the CPU, and its network with the shipped weights, in evaluation mode."""
-    parser = ConfigParser()
-    parser.read_config(str(BUNDLES / name / "configs" / "train.json"))
-    parser.update({"device": "$torch.device('cpu')", **overrides})
+    parser = config(name, **overrides)
     network = parser.get_parsed_content("network_def")
-    weights = torch.load(BUNDLES / name / "models" / "model.pt", weights_only=True)
-    network.load_state_dict(weights, strict=True)
+    network.load_state_dict(weights(BUNDLES / name / "models" / "model.pt"), strict=True)
     return parser, network.eval()

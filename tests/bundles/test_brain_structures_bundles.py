@@ -6,8 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_files import BRAIN, BUNDLES
-from monai.bundle import ConfigParser
+from bundle_files import BRAIN, config, weights
 from monai.transforms import Invertd, SpatialPad
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
@@ -23,18 +22,6 @@ PLANES = [(0, 1), (0, 2), (1, 2)]
 FINE = {"spacing_mm": [1.0, 1.0, 1.0]}
 HEAD_SPACING_MM = 7.0  # at which a small phantom is as large as a head
 FEW_POSES = {"sweep_angles": [0], "sweep_random_poses": 1, "sweep_cases": 1, "sweep_scales": [1.0, 0.8]}
-
-
-def config(name, file="train.json", **overrides):
-    """A parsed config of a bundle on the CPU."""
-    parser = ConfigParser()
-    parser.read_config(str(BUNDLES / name / "configs" / file))
-    parser.update({"device": "$torch.device('cpu')", **overrides})
-    return parser
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)
 
 
 def brain(size=(24, 21, 27), seed=0):

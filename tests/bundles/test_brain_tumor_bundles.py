@@ -11,8 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_files import BUNDLES, TUMOR
-from monai.bundle import ConfigParser
+from bundle_files import BUNDLES, TUMOR, config, weights
 from monai.losses import DiceLoss
 from monai.utils import set_determinism
 
@@ -23,18 +22,6 @@ SO3 = "brain_tumor_mri_so3_segmentation"  # here with data in the layout of MSD
 CONVENTIONAL = "brain_tumor_mri_conventional_segmentation"  # of BraTS 2021
 SCALE = "brain_tumor_mri_scale_segmentation"  # of BraTS 2023
 FEW_POSES = {"sweep_angles": [0], "sweep_random_poses": 0, "sweep_scales": [1.0]}
-
-
-def config(name, file="train.json", **overrides):
-    """A parsed config of a bundle on the CPU."""
-    parser = ConfigParser()
-    parser.read_config(str(BUNDLES / name / "configs" / file))
-    parser.update({"device": "$torch.device('cpu')", **overrides})
-    return parser
-
-
-def weights(path):
-    return torch.load(path, weights_only=True)
 
 
 def rows(path):

@@ -2,12 +2,12 @@
 
 import base64
 import csv
-import html.parser
 import json
 import re
 
 import numpy as np
 import pytest
+from outline import Outline
 from stores import CASES, finish, make_experiment, save_weights, write_pictured_bundle
 
 from equivariant_nets.experiments.sections import write_experiments_report, write_section
@@ -19,22 +19,6 @@ COMMAND = "python -m equivariant_nets.experiments turns.json --dataset_dir <data
 def dice(run, case, structure, plane, angle):
     loss = 0 if run.network == NETWORKS[0] else angle / 1000
     return round(0.8 + 0.01 * CASES.index(case) + 0.002 * run.seed - loss, 5)
-
-
-class Outline(html.parser.HTMLParser):
-    """Collects the tags, attributes and text of a page."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.attributes, self.text = [], [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def make_section(folder, unfinished=0, dice=dice, cases=CASES, versions=None, **options):

@@ -1,15 +1,24 @@
-# make demo: set up, train, show.   make test: set up, check, test.
+# make demo: set up, train, show.   make test: set up, check, test.   make label: serve the bundles to 3D Slicer.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint setup clean
+# MONAI Label needs numpy 1.26, so it has an environment of its own.
+LABEL_VENV := .venv-label
+LABEL_BIN := $(LABEL_VENV)/bin
+MODELS ?=
+STUDIES ?=
+PORT ?= 8000
+
+.PHONY: help demo test lint setup label test-label clean
 
 help:
 	@echo "make demo    train two networks on phantoms, turn the patient, draw the result"
 	@echo "make test    lint and tests; PYTEST_ARGS='--real-data=DIR' adds those on real data"
+	@echo "make label   serve bundles to 3D Slicer; MODELS='A,B' STUDIES=DIR PORT=8000 choose which, of what and where"
+	@echo "make test-label  the tests of that, in its own environment"
 	@echo "make lint    ruff and mypy"
 	@echo "make setup   the virtual environment alone; PYTHON=... chooses the interpreter"
 	@echo "make clean   remove the environment, caches and what the demo wrote"
@@ -40,7 +49,27 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+
+$(LABEL_VENV)/.installed: requirements-label.txt pyproject.toml label/torchvision_operators.py
+	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo \
+	  "$(PYTHON) is no Python 3.11, which MONAI Label 0.8.5 needs, with venv and ensurepip." \
+	  "Choose another interpreter: make label PYTHON=python3.11" >&2; exit 1; }
+	@echo "Setting up $(LABEL_VENV): some minutes, most of them to download torch"
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_BIN)/python -m pip install "$$(grep '^torch==' requirements-label.txt)"
+	PIP_CONSTRAINT='$(CURDIR)/requirements-label.txt' PIP_BUILD_CONSTRAINT='$(CURDIR)/requirements-label.txt' \
+	  $(LABEL_BIN)/python -m pip install --quiet -r requirements-label.txt -e .
+	$(LABEL_BIN)/python -c 'import torchvision' 2>/dev/null || cp label/torchvision_operators.py \
+	  "$$($(LABEL_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sitecustomize.py"
+	@touch $@
+
+label: $(LABEL_VENV)/.installed
+	@$(LABEL_BIN)/python label/serve.py --port $(PORT) $(if $(MODELS),--models '$(MODELS)') \
+	  $(if $(STUDIES),--studies '$(STUDIES)')
+
+test-label: $(VENV)/.installed-dev $(LABEL_VENV)/.installed
+	$(BIN)/python -m pytest tests/label --label-python=$(LABEL_BIN)/python $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) output/demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LABEL_VENV) output/demo output/label .pytest_cache .mypy_cache .ruff_cache

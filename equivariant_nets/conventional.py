@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from .blocks import numbered
 from .lattice import Lattice, num_taps
 from .resampling import Downsample, MaxPool
 
@@ -67,7 +68,8 @@ class ConventionalFamily:
         return rep
 
     def block(self, rep_in: int, middle: int, rep_out: int, lattice: Lattice) -> nn.Module:
-        return nn.Sequential(*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice))
+        layers = [*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice)]
+        return nn.Sequential(numbered(layers, DROPOUTS[self.spatial_dims]))
 
     def _layer(self, rep_in: int, rep_out: int, lattice: Lattice) -> list[nn.Module]:
         norm = NORMALIZATIONS[self.normalization]

@@ -1,4 +1,4 @@
-"""The one option of the tests: where real data lies."""
+"""The options of the tests: where real data lies, and the environment of MONAI Label."""
 
 from pathlib import Path
 
@@ -12,6 +12,16 @@ def pytest_addoption(parser):
         metavar="DIR",
         help="folder of brain_structures/, brain_tumor/, hippocampus/ and retina/; without it their tests are skipped",
     )
+    parser.addoption(
+        "--label-python",
+        metavar="FILE",
+        help="interpreter of the environment of MONAI Label, .venv-label/bin/python; without it its tests are skipped",
+    )
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # one of several processes, which share the cores
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

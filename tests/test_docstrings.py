@@ -11,11 +11,15 @@ import pytest
     [
         "equivariant_nets.data.brain_tumor.phantoms",
         "equivariant_nets.data.phantoms",
+        "equivariant_nets.interaction.files",
+        "equivariant_nets.interaction.simulation",
         "equivariant_nets.memory",
         "equivariant_nets.networks",
         "equivariant_nets.plain",
         "equivariant_nets.steerable.convolution",
         "equivariant_nets.transforms",
+        "equivariant_nets.zoo.bundle",
+        "equivariant_nets.zoo.card",
     ],
 )
 def test_examples(name):

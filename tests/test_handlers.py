@@ -9,6 +9,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from monai.engines import IterationEvents
 from PIL import Image
 
 from equivariant_nets.handlers import ClassMetricsSaver, GradientClipper, PreviewSaver, WeightsLoader
@@ -27,10 +28,23 @@ def prediction(path):
     return MetaTensor(label, affine=image.affine, meta={"filename_or_obj": str(path)})
 
 
+def inference_engine(segment):
+    """An engine whose output is one segmentation an iteration, as that of MONAI's inference engines."""
+
+    def iterate(engine, batch):
+        engine.state.output = [segment(batch)]
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+    engine = Engine(iterate)
+    engine.register_events(*IterationEvents)
+    return engine
+
+
 def run_previews(folder, *paths, **options):
-    """Run an engine whose output is one segmentation an iteration, as an inference engine's is."""
+    """Preview fixed segmentations of some files."""
     key = options.get("pred_key", "pred")
-    engine = Engine(lambda _, path: [{key: prediction(path)}])
+    engine = inference_engine(lambda path: {key: prediction(path)})
     PreviewSaver(folder / "out", **options).attach(engine)
     engine.run(list(paths))
     return sorted(path.name for path in (folder / "out").iterdir())
@@ -78,7 +92,7 @@ def test_a_preview_shows_a_volume_alike_in_every_orientation_of_the_file(tmp_pat
     nib.save(reoriented(nib.load(path), axcodes), path)
     turned = reoriented(label, axcodes)
     output = MetaTensor(turned.get_fdata()[None], affine=turned.affine, meta={"filename_or_obj": str(path)})
-    engine = Engine(lambda *_: [{"pred": output}])
+    engine = inference_engine(lambda _: {"pred": output})
     PreviewSaver(tmp_path / "out").attach(engine)
     engine.run([0])
     assert np.array_equal(pixels(tmp_path), upright)
@@ -96,7 +110,7 @@ def test_a_preview_shows_the_first_of_several_channels_or_files(tmp_path):
     for name in ("case", "case_a", "case_b", "other"):
         output = prediction(tmp_path / "case_a.nii.gz")
         output.meta["filename_or_obj"] = str(tmp_path / f"{name}.nii.gz")
-        engine = Engine(lambda _, output: [{"pred": output}])
+        engine = inference_engine(lambda output: {"pred": output})
         PreviewSaver(tmp_path / "out", output_name_formatter=named).attach(engine)
         engine.run([output])
         pictures.append(pixels(tmp_path))
@@ -191,7 +205,7 @@ def test_a_photograph_is_shown_beside_its_vessels(tmp_path):
     pictures = []
     for value in (0, 1):
         label = MetaTensor(torch.full((1, 30, 20), float(value)), meta={"filename_or_obj": str(tmp_path / "eye.tif")})
-        engine = Engine(lambda _, output: [{"pred": output}])
+        engine = inference_engine(lambda output: {"pred": output})
         PreviewSaver(tmp_path / "out").attach(engine)
         engine.run([label])
         pictures.append(pixels(tmp_path, "eye_preview.png"))

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from equivariant_nets import ConventionalUNet, SteerableUNet, assert_equivariant, equivariance_error
+from equivariant_nets import (
+    ConventionalUNet,
+    RegularUNet,
+    ScaleUNet,
+    SteerableUNet,
+    assert_equivariant,
+    equivariance_error,
+)
 from equivariant_nets.resampling import Upsample
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation
 
@@ -571,3 +578,12 @@ def test_the_head_adds_a_bias_to_scalars(build):
     before = net(x)
     net.head.bias.data += 2
     assert torch.allclose(net(x), before + 2, atol=1e-10)
+
+
+@pytest.mark.parametrize("network", [SteerableUNet, RegularUNet, ScaleUNet, ConventionalUNet])
+def test_weights_fit_a_network_with_another_dropout(network):
+    options = {"features": "2x0e+1x1e"} if network is SteerableUNet else {"features": 2}
+    trained, other = (network(depth=1, dropout=p, **options) for p in (0.0, 0.3))
+    other.load_state_dict(trained.state_dict())
+    x = torch.rand(1, trained.in_channels, *[6] * trained.spatial_dims)
+    assert torch.equal(other.eval()(x), trained.eval()(x))

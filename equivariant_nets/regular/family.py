@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from ..blocks import numbered
 from ..lattice import Lattice
 from ..resampling import Downsample, MaxPool
 from .convolution import Channels, DepthwiseConvolution, Fields, GroupConvolution
@@ -81,7 +82,8 @@ class RegularFamily:
         return rep
 
     def block(self, rep_in: Channels | Fields, middle: Fields, rep_out: Fields, lattice: Lattice) -> nn.Module:
-        return nn.Sequential(*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice))
+        layers = [*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice)]
+        return nn.Sequential(numbered(layers, FieldDropout))
 
     def _layer(self, rep_in: Channels | Fields, rep_out: Fields, lattice: Lattice) -> list[nn.Module]:
         lifting = isinstance(rep_in, Channels)

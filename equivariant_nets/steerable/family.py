@@ -9,6 +9,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from ..blocks import numbered
 from ..lattice import Lattice
 from ..resampling import Downsample
 from .basis import KernelSpace, reachable
@@ -115,7 +116,8 @@ class SteerableFamily:
         return o3.Irreps([(mul, ir) for mul, ir in rep if ir in wanted])
 
     def block(self, rep_in: o3.Irreps, middle: o3.Irreps, rep_out: o3.Irreps, lattice: Lattice) -> nn.Module:
-        return Block(*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice))
+        layers = [*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice)]
+        return Block(numbered(layers, Dropout))
 
     def _layer(self, rep_in: o3.Irreps, rep_out: o3.Irreps, lattice: Lattice) -> list[nn.Module]:
         gate = Gate(rep_out, self.activation, self.gates)

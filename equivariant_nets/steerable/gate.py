@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from e3nn import o3
+from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
 from ..plain import ACTIVATIONS, PlainGate, activate
@@ -24,7 +25,7 @@ def _unit_second_moment(function: Callable[[Tensor], Tensor]) -> float:
     """The factor that gives function(z) a second moment of 1 for z from N(0, 1), by quadrature."""
     z = np.linspace(-12, 12, 48001)
     density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    moment = np.trapezoid(density * function(torch.from_numpy(z)).numpy() ** 2, z)
+    moment = trapezoid(density * function(torch.from_numpy(z)).numpy() ** 2, z)
     return float(moment**-0.5)
 
 

@@ -40,7 +40,7 @@ def segment(tmp_path, get_bundle, get_network, run_here):
         paths = {"dataset_dir": folder, "ckpt_path": checkpoint, "output_dir": tmp_path / output}
         run_here(bundle.root, "inference.json", **options, **{key: str(path) for key, path in paths.items()})
         shutil.rmtree(bundle.root)
-        return {path.name.removesuffix("_seg.nii.gz"): path for path in (tmp_path / output).glob("*_seg.nii.gz")}
+        return {path.name.removesuffix("_seg.nii.gz"): path for path in (tmp_path / output).rglob("*_seg.nii.gz")}
 
     return run
 

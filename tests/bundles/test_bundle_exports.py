@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from bundle_files import BUNDLES, SHIPPED, load_shipped
+from bundle_files import BUNDLES, SHIPPED, config, load_shipped
 
 ONNX_OPTIONS = {
     "input_names": ["image"],
@@ -33,9 +33,10 @@ def export(command, name, path, cwd, **options):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, tmp_path):
     _, network = load_shipped(name)
+    channels = config(name, "metadata.json")["network_data_format"]["inputs"]["image"]["num_channels"]
     pairs = []
     for size in ((24, 24, 24), (19, 26, 21)):
-        image = torch.randn(1, 1, *size[: network.spatial_dims])
+        image = torch.randn(1, channels, *size[: network.spatial_dims])
         with torch.no_grad():
             pairs.append((image, network(image)))
     torch.save(pairs, tmp_path / "pairs.pt")

@@ -1,17 +1,12 @@
 """Laws of trainings that are killed and resumed: they end as those that were not."""
 
-import os
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
+from bundle_files import NAMES, kill_when_it_writes
 from monai.engines import SupervisedTrainer
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 KILLED = "hippocampus_mri_so3_segmentation"
 RETINA = "retina_vessels_fundus"
 
@@ -54,7 +49,7 @@ def differences(first, second, where=""):
     return [] if first == second else [where]
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in BUNDLES.iterdir() if path.name != KILLED))
+@pytest.mark.parametrize("name", [name for name in NAMES if name != KILLED])
 def test_an_interrupted_training_of_any_bundle_ends_as_one_that_was_not(name, train, tmp_path):
     options = {"augmentation": "full", "epochs": 2, "val_interval": 1}
     if not name.startswith(RETINA):
@@ -65,17 +60,6 @@ def test_an_interrupted_training_of_any_bundle_ends_as_one_that_was_not(name, tr
     assert torch.load(tmp_path / "parts" / "training_state.pt", weights_only=True)["epoch"] == 1
     train(name, "parts", resume=True, **options)
     assert differences(result(tmp_path / "whole"), result(tmp_path / "parts")) == []
-
-
-def kill_when_it_writes(path, command, cwd):
-    """Start a command and kill it, without any warning, as soon as a file is there."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
-        while run.poll() is None and not path.exists():
-            time.sleep(0.01)
-        run.send_signal(signal.SIGKILL)
-        _, errors = run.communicate()
-    assert run.returncode == -signal.SIGKILL, errors.decode()
 
 
 def test_a_killed_training_ends_as_one_that_was_not(run_command, train, tmp_path):

@@ -85,8 +85,10 @@ def test_inference_writes_a_segmentation_and_a_preview_of_each_image(pipeline):
     assert pipeline.inference.returncode == 0, pipeline.inference.stderr
     assert pipeline.sources
     expected = sorted(f"{stem}{end}" for stem in pipeline.sources for end in ("_seg.nii.gz", "_preview.png"))
+    tables = ["cases.csv", "segmented_with.json"]
     of_training = ("events", "split.json")
-    assert [name for name in names(pipeline.root / "eval") if not name.startswith(of_training)] == expected
+    found = [name for name in names(pipeline.root / "eval") if not name.startswith(of_training)]
+    assert found == sorted([*expected, *tables])
     for stem, source in pipeline.sources.items():
         image, label = nib.load(source), nib.load(pipeline.root / "eval" / f"{stem}_seg.nii.gz")
         assert label.shape == image.shape[:3]

@@ -132,7 +132,8 @@ def tumor_image_datalist(dataset_dir: str | Path) -> list[Item]:
 def name_by_case(meta: Mapping[str, Any], saver: object = None) -> dict[str, Any]:
     """Name files by their case, the ``case`` of the lists above: ``SaveImaged(output_name_formatter=name_by_case)``.
 
-    MONAI's own names are those of the image's first file, ``CASE-t2f`` for a case of BraTS.
+    MONAI's own names are those of the image's first file, ``CASE-t2f`` for a case of BraTS. A case of several files has
+    no folder, for they may lie in several; its name is unique.
 
     Args:
         meta: of an image that ``LoadVolumed`` read, or of a prediction from it.
@@ -142,8 +143,8 @@ def name_by_case(meta: Mapping[str, Any], saver: object = None) -> dict[str, Any
         what ``monai.data.FolderLayout`` names a file by.
     """
     file = Path(meta["filename_or_obj"])
-    case = brats_part(file)[0] if CHANNEL_FILES in meta else case_name(file)
-    return {"subject": f"{case}.nii.gz", "idx": None}  # with an ending, which MONAI cuts off, dot or not
+    subject = Path(brats_part(file)[0]) if CHANNEL_FILES in meta else file.with_name(case_name(file))
+    return {"subject": f"{subject}.nii.gz", "idx": None}  # with an ending, which MONAI cuts off, dot or not
 
 
 def download_brain_tumor(dataset_dir: str | Path) -> Path:

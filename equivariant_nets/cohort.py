@@ -1,0 +1,300 @@
+"""Segment many images: shared between processes, without those that are finished, and past those that fail."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from ignite import distributed as idist
+from ignite.engine import Events
+from monai.data import Dataset, list_data_collate
+from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose, SaveImaged
+from torch import nn
+
+from .data.checks import CHANNEL_FILES
+from .data.images import images_folder
+from .handlers import PreviewSaver
+
+__all__ = ["CohortError", "CohortEvaluator", "SaveSegmentationd"]
+
+SETTINGS_FILE = "segmented_with.json"
+CASES_FILE = "cases.csv"
+SEGMENTED, FINISHED, FAILED = "segmented", "finished before", "failed"
+_MAX_LISTED = 10
+
+
+class CohortError(RuntimeError):
+    """Some cases were not segmented; all others were."""
+
+
+class CaseRecord(NamedTuple):
+    """What became of one case: a row of ``cases.csv``."""
+
+    image: str  # the first of its files
+    segmentation: str
+    status: str
+    seconds: float
+    problem: str
+
+
+class _Case(NamedTuple):
+    files: list[Path]
+    outputs: list[Path]  # the segmentation first
+
+
+class SaveSegmentationd(SaveImaged):
+    """MONAI's ``SaveImaged`` for many images: in folders as theirs, and each file at once or not at all.
+
+    A file has a hidden name in its folder until it is complete.
+
+    Args:
+        keys: of label maps with metadata, which name the image.
+        output_dir: the folder of the results.
+        dataset_dir: what the images were found in; folders below it are repeated in ``output_dir``.
+        others: as for ``monai.transforms.SaveImaged``.
+
+    Raises:
+        OSError: on call, a file cannot be written.
+    """
+
+    def __init__(self, keys: Any, output_dir: str | Path, dataset_dir: str | Path, **kwargs: Any) -> None:
+        root = str(images_folder(dataset_dir))
+        super().__init__(keys, output_dir=str(output_dir), data_root_dir=root, separate_folder=False, **kwargs)
+        self.dataset_dir = Path(root)
+        layout: Any = self.saver.folder_layout
+        layout.makedirs = False  # a folder appears with its first file
+
+    def path_of(self, meta: Mapping[str, Any]) -> Path:
+        """The file that a label map with such metadata is written to."""
+        return Path(self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver)))
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            path = self.path_of(d[key].meta)
+            unfinished = path.with_name(f".{path.name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.saver(d[key], filename=str(unfinished).removesuffix(self.saver.output_ext))
+            except RuntimeError as error:  # MONAI's, with the text of a traceback
+                cause = str(error).strip().splitlines()[-1]
+                raise OSError(f"{path} cannot be written ({cause}). Check its folder, and the space left.") from None
+            unfinished.replace(path)
+        return d
+
+
+class CohortEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator for many images without labels: a case that fails is reported, and stops no other.
+
+    A case is finished when its results are there, newer than its files and than ``segmented_with.json`` in the same
+    folder, which holds a checksum of the network's weights and the settings. Finished cases are left out. With other
+    weights or settings this file is replaced, and all cases are segmented anew. The others are dealt out to the
+    processes of ``torch.distributed``, each case to one. Images are loaded one by one.
+
+    What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
+    ``cases.csv`` lists all cases with their status, and why those failed that did.
+
+    Args:
+        dataset: items with an ``image``, a path or several, and its transform.
+        output_dir: the folder that ``postprocessing`` and ``val_handlers`` write to.
+        settings: by name, the numbers and texts that decide, beside the weights, what is found.
+        overwrite: segment finished cases again. On a command line, ``true`` or ``false``.
+        postprocessing: its ``SaveSegmentationd`` names the results.
+        val_handlers: previews of a ``PreviewSaver`` among them are results too.
+        others: as for ``monai.engines.SupervisedEvaluator``.
+
+    Raises:
+        ValueError: ``overwrite`` is not legal; when it runs, two images have one name for their results.
+        FileExistsError: when it runs, a result is there that no ``segmented_with.json`` tells of.
+        OSError: when it runs, ``output_dir`` cannot be written to.
+        CohortError: when it has run, in the first process: cases failed.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        output_dir: str | Path,
+        settings: Mapping[str, Any],
+        postprocessing: Compose,
+        val_handlers: Sequence[Any] = (),
+        overwrite: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        if str(overwrite).lower() not in ("true", "false"):
+            raise ValueError(f"overwrite={overwrite!r} is not legal: give true or false.")
+        super().__init__(
+            val_data_loader=range(len(dataset)), postprocessing=postprocessing, val_handlers=val_handlers, **kwargs
+        )
+        self.dataset = dataset
+        self.output_dir = Path(output_dir).expanduser().absolute()
+        self.settings = dict(settings)
+        self.overwrite = str(overwrite).lower() == "true"
+        steps = [*postprocessing.transforms, *val_handlers]
+        self.writers = [step for step in steps if isinstance(step, SaveSegmentationd | PreviewSaver)]
+        self.cases: dict[int, _Case] = {}
+        self.records: dict[int, CaseRecord] = {}
+        self.add_event_handler(Events.STARTED, self._deal_out)  # behind the handler that loads the weights
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Segment the cases, and write ``cases.csv``."""
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and idist.get_world_size() == 1:
+            raise RuntimeError(
+                "Several processes were started with the config of one: each would segment all cases. Add the bundle's "
+                "multi_gpu_inference.json to --config_file, behind inference.json."
+            )
+        self.state.epoch_length = len(self.dataset)
+        self.records = {}
+        super().run(global_epoch)
+        self._report()
+
+    def _deal_out(self, engine: SupervisedEvaluator) -> None:
+        self.cases = self._find_cases()
+        # What is finished, the first process decides for all: the others may already be writing when one looks.
+        left: Any = idist.all_gather(self._cases_left() if idist.get_rank() == 0 else None)
+        own = left[0][idist.get_rank() :: idist.get_world_size()]
+        engine.state.epoch_length = len(own)
+        engine.set_data(own)
+
+    def _find_cases(self) -> dict[int, _Case]:
+        cases = {}
+        for index, item in enumerate(self.dataset.data):
+            files = [item["image"]] if isinstance(item["image"], str) else item["image"]
+            meta = {"filename_or_obj": files[0], **({CHANNEL_FILES: files} if files is item["image"] else {})}
+            cases[index] = _Case(
+                [Path(file) for file in files], [writer.path_of(meta).absolute() for writer in self.writers]
+            )
+        written = {path for case in cases.values() for path in case.outputs}
+        written |= {self.output_dir / SETTINGS_FILE, self.output_dir / CASES_FILE}
+        roots = [writer.dataset_dir for writer in self.writers if isinstance(writer, SaveSegmentationd)]
+        own_folder = {self.output_dir} if any(root in self.output_dir.parents for root in roots) else set()
+        cases = {
+            index: case
+            for index, case in cases.items()
+            if case.files[0] not in written and own_folder.isdisjoint(case.files[0].parents)
+        }
+        owners: dict[Path, Path] = {}
+        for case in cases.values():
+            for path in case.outputs:
+                if (other := owners.setdefault(path, case.files[0])) != case.files[0]:
+                    raise ValueError(
+                        f"The results of {other} and {case.files[0]} would both be written to {path}. Rename one of "
+                        "them, or choose images with --pattern."
+                    )
+        return cases
+
+    def _cases_left(self) -> list[int]:
+        """The cases to segment, of all processes; the others are recorded as finished."""
+        since = self._since()
+        finished = [index for index, case in self.cases.items() if _is_finished(case, since)]
+        for index in finished:
+            self._record(index, FINISHED)
+        if finished:
+            text = f"{len(finished)} of {len(self.cases)} cases are finished; --overwrite true segments them again."
+            self.logger.info(text)
+        return [index for index in self.cases if index not in self.records]
+
+    def _since(self) -> int:
+        """When the first result with these weights and settings may have been written, in ns."""
+        path = self.output_dir / SETTINGS_FILE
+        present = json.loads(json.dumps({"weights_sha256": _checksum(self.network), "settings": self.settings}))
+        try:
+            former = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            former = None
+        except ValueError:
+            former = {}
+        if former is None and not self.overwrite:
+            found = next((file for case in self.cases.values() for file in case.outputs if file.exists()), None)
+            if found is not None:
+                raise FileExistsError(
+                    f"{found} exists, and no {SETTINGS_FILE} in {self.output_dir} says how it came about. Give another "
+                    "--output_dir, or replace it with --overwrite true."
+                )
+        if former != present or self.overwrite:
+            if former not in (None, present):
+                self.logger.warning(f"{path} is of other weights or settings: all cases are segmented anew.")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _replace_text(path, json.dumps(present, indent=4) + "\n")
+            except OSError as error:
+                text = f"{self.output_dir} cannot be written to: give another --output_dir. ({error})"
+                raise OSError(text) from error
+        return path.stat().st_mtime_ns
+
+    def _iteration(self, engine: Any, index: Any) -> Any:
+        start = time.perf_counter()
+        problem = ""
+        try:
+            for path in self.cases[index].outputs:
+                path.unlink(missing_ok=True)
+            engine.state.batch = list_data_collate([self.dataset[index]])
+            output: Any = super()._iteration(engine, engine.state.batch)
+        except Exception as error:  # of a reader, a transform, the network, the memory or the disk
+            problem = _root_cause(error)
+            self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
+            engine.state.batch, output = None, []
+        if problem and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._record(index, FAILED if problem else SEGMENTED, time.perf_counter() - start, problem)
+        return output
+
+    def _record(self, index: int, status: str, seconds: float = 0.0, problem: str = "") -> None:
+        case = self.cases[index]
+        segmentation = str(case.outputs[0]) if case.outputs and status != FAILED else ""
+        self.records[index] = CaseRecord(str(case.files[0]), segmentation, status, round(seconds, 3), problem)
+
+    def _report(self) -> None:
+        shares: Any = idist.all_gather(self.records)
+        if idist.get_rank() != 0:
+            return
+        records = {index: record for share in shares for index, record in share.items()}
+        rows, text = [records[index] for index in sorted(records)], io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([CaseRecord._fields, *rows])
+        table = self.output_dir / CASES_FILE
+        _replace_text(table, text.getvalue())
+        counts = {status: sum(row.status == status for row in rows) for status in (SEGMENTED, FINISHED, FAILED)}
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        self.logger.info(f"{summary}. The results lie in {self.output_dir}, and {CASES_FILE} lists them.")
+        if failed := [row for row in rows if row.status == FAILED]:
+            listed = "".join(f"\n  {row.image}: {row.problem}" for row in failed[:_MAX_LISTED])
+            rest = f"\n  ... and {len(failed) - _MAX_LISTED} more" if len(failed) > _MAX_LISTED else ""
+            raise CohortError(
+                f"{len(failed)} of {len(rows)} cases failed, the others are segmented. See {table}.{listed}{rest}"
+            )
+
+
+def _is_finished(case: _Case, since: int) -> bool:
+    try:
+        start = max([since, *(file.stat().st_mtime_ns for file in case.files)])
+        return all(path.stat().st_mtime_ns >= start for path in case.outputs)
+    except FileNotFoundError:
+        return False
+
+
+def _checksum(network: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no details'}"
+
+
+def _replace_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

@@ -1,0 +1,98 @@
+"""Check bundles, pack them as the Model Zoo distributes them, and list them.
+
+python -m equivariant_nets.zoo check bundles/hippocampus_mri_so3_segmentation
+python -m equivariant_nets.zoo pack bundles/hippocampus_mri_so3_segmentation --output_dir dist
+python -m equivariant_nets.zoo table bundles
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import fire
+from tqdm import tqdm
+
+from equivariant_nets.zoo.bundle import WEIGHTS
+from equivariant_nets.zoo.check import check_bundle, check_shared
+from equivariant_nets.zoo.pack import pack_bundle
+from equivariant_nets.zoo.table import bundle_table
+
+
+def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
+    """List all that is wrong with bundles, and with what they share; ends with 1 where there is anything.
+
+    Args:
+        bundles: their folders. Their configs are code, and are run.
+        schema: a file of JSON schema that their metadata must satisfy, such as the one that its key schema names.
+        quick: leave out what builds the networks.
+    """
+    _require(bundles, quick=quick)
+    try:
+        found = [
+            finding for bundle in tqdm(bundles, desc="checking") for finding in check_bundle(bundle, schema, quick)
+        ]
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    if findings := [*found, *check_shared(bundles)]:
+        print("\n".join(findings))
+        sys.exit(f"error: {len(findings)} findings in {len(bundles)} bundles")
+    return f"{len(bundles)} bundles, no findings"
+
+
+def pack(*bundles: str, output_dir: str, without_weights: bool = False, quick: bool = False) -> None:
+    """Check bundles, and write an archive with this package inside for each that has no finding.
+
+    Args:
+        bundles: their folders.
+        output_dir: receives NAME_vVERSION.zip; the same files give the same bytes.
+        without_weights: pack bundles without weights too.
+        quick: leave out the part of the check that builds the networks.
+    """
+    _require(bundles, quick=quick, without_weights=without_weights)
+    problems = []
+    for bundle in tqdm(bundles, desc="packing"):
+        try:
+            archive = pack_bundle(bundle, output_dir, without_weights, quick)
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+            continue
+        content = archive.read_bytes()
+        tqdm.write(f"{archive}: {len(content) / 10**6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
+        if not Path(bundle, WEIGHTS).is_file():
+            tqdm.write(f"{archive}: has no {WEIGHTS}; whoever unpacks it trains first, or downloads them")
+    if problems:
+        sys.exit("\n".join([*problems, f"error: {len(problems)} of {len(bundles)} bundles were not packed"]))
+
+
+def table(bundles_dir: str = "bundles") -> str:
+    """Write README.md, a table of all bundles in a folder, into that folder.
+
+    Args:
+        bundles_dir: the folder.
+    """
+    try:
+        text = bundle_table(bundles_dir)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    path = Path(bundles_dir) / "README.md"
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return f"{path} lists {text.count('](')} bundles"
+
+
+def _require(bundles: tuple[str, ...], **switches: object) -> None:
+    for name, value in switches.items():
+        if not isinstance(value, bool):  # the command line gave it what stands behind it
+            sys.exit(f"--{name} takes no value, and got {value!r}. Put it behind the bundles.")
+    if not bundles:
+        sys.exit("No bundle was given. Name one or more folders, such as bundles/hippocampus_mri_so3_segmentation.")
+
+
+COMMANDS = {"check": check, "pack": pack, "table": table}
+
+if __name__ == "__main__":
+    fire.Fire(COMMANDS)

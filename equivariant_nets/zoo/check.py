@@ -1,0 +1,75 @@
+"""The check of a bundle, which lists all that is wrong instead of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from equivariant_nets.zoo.bundle import METADATA, Bundle
+from equivariant_nets.zoo.card import card_findings
+from equivariant_nets.zoo.configs import config_findings, shared_findings
+from equivariant_nets.zoo.files import REQUIRED, file_findings, missing_weights
+from equivariant_nets.zoo.metadata import check_schema, metadata_findings
+from equivariant_nets.zoo.networks import network_findings
+
+__all__ = ["check_bundle", "check_shared"]
+
+
+def check_bundle(path: str | Path, schema: str | Path | None = None, quick: bool = False) -> list[str]:
+    """Check a bundle by what the Model Zoo and MONAI's commands ask for, and by what its own files say of each other.
+
+    The configs of a bundle are code, and are run: check what you trust.
+
+    Args:
+        path: folder of the bundle.
+        schema: a file of JSON schema that the metadata must satisfy.
+        quick: leave out what builds the networks, which takes seconds to a minute. It is left out as well where the
+            files, the metadata or the configs have findings.
+
+    Returns:
+        one text a finding; empty if the bundle is sound. A bundle without weights has this one finding at least.
+
+    Raises:
+        ValueError: the schema cannot be used.
+    """
+    try:
+        bundle = Bundle(Path(path))
+    except ValueError as error:
+        return [str(error)]
+    findings = list(file_findings(bundle))
+    unreadable = []
+    for file in (METADATA, *(f"configs/{name}" for name in bundle.config_files)):
+        try:
+            if (bundle.root / file).is_file():
+                bundle.read_json(file)
+        except ValueError as error:
+            unreadable.append(str(error))
+    findings += unreadable
+    if unreadable or any(not (bundle.root / file).is_file() for file in REQUIRED if file.endswith(("json", "md"))):
+        return findings
+    findings += [*metadata_findings(bundle), *config_findings(bundle)]
+    if schema is not None and (finding := check_schema(bundle, schema)):
+        findings.append(finding)
+    sound = set(findings) <= {missing_weights(bundle)}
+    findings += card_findings(bundle)
+    return findings + list(network_findings(bundle) if sound and not quick else ())
+
+
+def check_shared(paths: Sequence[str | Path]) -> list[str]:
+    """Check that bundles of one kind share their overlays and their logging, to the letter.
+
+    Args:
+        paths: folders; those that are no bundle, or whose metadata cannot be read, are left to :func:`check_bundle`.
+
+    Returns:
+        one text a file that differs from the others.
+    """
+    bundles = []
+    for path in paths:
+        try:
+            bundle = Bundle(Path(path))
+            if (bundle.root / METADATA).is_file() and bundle.metadata:
+                bundles.append(bundle)
+        except ValueError:
+            continue
+    return list(shared_findings(bundles))

@@ -1,0 +1,149 @@
+"""The MONAI Label app of the bundles: segmentation, clicks, fine-tuning, and the choice of images by uncertainty.
+
+MONAI Label's own app for bundles, ``monaibundle``, cannot serve them: with MONAI 1.6 it fails on every NIfTI file that
+a bundle resamples. It also measures uncertainty on label maps, and offers no strategy that uses it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai.transforms import AsDiscreted, Invertd, SaveImaged
+from monailabel import __version__
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.tasks.activelearning.epistemic import Epistemic
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
+from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
+from monailabel.tasks.train.bundle import BundleTrainTask
+
+
+class EquivariantBundles(MONAILabelApp):
+    """Bundles in the folder ``model`` of the app.
+
+    Its configuration names them in ``models``, separated by commas. A bundle of clicks, with ``deepedit`` in its name,
+    is two models: with clicks, and without under the name that ends with ``_seg``. ``epistemic_model`` names the bundle
+    whose uncertainty chooses images, ``epistemic_dropout`` its dropout, and ``epistemic_simulation_size`` the number of
+    passes.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
+        self.models = {name: os.path.join(app_dir, "model", name) for name in conf["models"].split(",")}
+        super().__init__(
+            app_dir,
+            studies,
+            conf,
+            name="equivariant_nets",
+            description="Segmentation networks that are equivariant by construction",
+            version=__version__,
+        )
+
+    def init_infers(self) -> dict[str, InferTask]:
+        infers = {}
+        for name, path in self.models.items():
+            kind = "deepedit" if "deepedit" in name else "segmentation"
+            infers[name] = Segmentation(path, self.conf, type=kind, load_strict=True)
+            if kind == "deepedit":
+                infers[f"{name}_seg"] = Segmentation(path, self.conf, type="segmentation", load_strict=True)
+        return infers
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        return {name: FineTuning(path, self.conf, load_strict=True) for name, path in self.models.items()}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        strategies = {"first": First(), "random": Random()}
+        return {"epistemic": Epistemic(), **strategies} if self.conf.get("epistemic_model") else strategies
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        name = self.conf.get("epistemic_model")
+        if not name:
+            return {}
+        # Probabilities at the network's voxels, for the entropy of their mean over passes with dropout.
+        task = Segmentation(
+            self.models[name],
+            self.conf,
+            type="segmentation",
+            train_mode=True,
+            skip_writer=True,
+            dropout=float(self.conf.get("epistemic_dropout", 0.2)),
+            post_filter=[SaveImaged, Invertd, AsDiscreted],
+            add_post_restore=False,
+            load_strict=True,
+        )
+        return {name: EpistemicScoring(task, simulation_size=int(self.conf.get("epistemic_simulation_size", 5)))}
+
+    def infer(self, request: Mapping[str, Any], datastore: Any = None) -> Any:
+        _check_name("model", request.get("model"), self._infers)
+        image = request.get("image")
+        if isinstance(image, str) and not os.path.exists(image) and not self.datastore().get_image_uri(image):
+            raise ImageNotFoundException(
+                f"There is no image {image!r} in {self.studies}; GET /datastore/?output=all lists those that there are."
+            )
+        return super().infer(request, datastore)
+
+    def train(self, request: Mapping[str, Any]) -> Any:
+        _check_name("model", request.get("model"), self._trainers)
+        return super().train(request)
+
+    def scoring(self, request: Mapping[str, Any], datastore: Any = None) -> Any:
+        _check_name("scoring method", request.get("method"), self._scoring_methods)
+        return super().scoring(request, datastore)
+
+    def next_sample(self, request: Mapping[str, Any]) -> Any:
+        _check_name("strategy", request.get("strategy"), self._strategies)
+        return super().next_sample(request)
+
+
+class Segmentation(BundleInferTask):
+    """Inference of a bundle."""
+
+    def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Any]) -> dict[str, Any]:
+        # MONAI's Spacingd takes every key that begins with "image_" for metadata, which this one is not.
+        path = data.pop("image_path", None)
+        return {**super().run_pre_transforms(data, transforms), "image_path": path}
+
+
+class FineTuning(BundleTrainTask):
+    """Training of a bundle on the labels of the studies, with its learning rate and augmentation as options."""
+
+    OPTIONS = ("learning_rate", "augmentation")
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), **{name: self.bundle_config[name] for name in self.OPTIONS}}
+
+    def _partition_datalist(self, datalist: list, request: Mapping[str, Any], shuffle: bool = False) -> tuple:
+        training, validation = super()._partition_datalist(datalist, request, shuffle)
+        if not training or validation == []:
+            raise ValueError(
+                f"{len(datalist)} labels are too few to train with val_split={request.get('val_split', 0.2)}: one case "
+                "at least is for training and one for validation. Submit more labels, or give another val_split."
+            )
+        return training, validation
+
+    def _load_checkpoint(self, model_pytorch: str, pretrained: bool, train_handlers: list) -> None:
+        # MONAI Label would load the weights of its first training for good, and fail where none are wanted.
+        train_handlers[:] = [handler for handler in train_handlers if handler["_target_"] != "CheckpointLoader"]
+        if pretrained:
+            super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
+
+    def __call__(self, request: Mapping[str, Any], datastore: Any) -> Any:
+        self.request = request
+        return super().__call__(request, datastore)
+
+    def _update_overrides(self, overrides: dict[str, Any]) -> None:
+        overrides.update({name: self.request[name] for name in self.OPTIONS if name in self.request})
+        overrides["device"] = f"$torch.device({overrides['device']!r})"
+        overrides["epochs"] = overrides["train#trainer#max_epochs"]  # where the schedule of the learning rate ends
+        overrides["epoch_length"] = "$None"  # a pass over the labels, however few; monai.bundle.run ignores a None
+
+
+def _check_name(what: str, name: Any, legal: Mapping[str, Any]) -> None:
+    if name not in legal:
+        names = ", ".join(legal) or "none"
+        raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"There is no {what} {name!r}; legal are: {names}.")

@@ -1,0 +1,273 @@
+"""Serve bundles in MONAI Label, and say what to do in 3D Slicer.
+
+It runs in the environment that ``make label`` sets up, and needs no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BUNDLES = REPOSITORY / "bundles"
+OUTPUT = REPOSITORY / "output" / "label"
+APP_FILES = Path(__file__).resolve().parent / "app"
+MODELS = ("hippocampus_mri_so3_segmentation", "hippocampus_mri_so3_deepedit")
+DEMO_MODEL = "phantom_so3_segmentation"
+START_SECONDS = 300
+
+
+class UsageError(Exception):
+    """What was asked for is not possible; the message says what is."""
+
+
+def volume_bundles(bundles: Path) -> list[str]:
+    """Names of the bundles in a folder that segment volumes, which is what MONAI Label shows in 3D Slicer."""
+
+    def segments_volumes(path: Path) -> bool:
+        image = json.loads(path.read_text())["network_data_format"]["inputs"]["image"]
+        return len(image["spatial_shape"]) == 3
+
+    return sorted(path.parts[-3] for path in bundles.glob("*/configs/metadata.json") if segments_volumes(path))
+
+
+def check_models(names: Sequence[str], bundles: Path) -> None:
+    """Refuse names that no bundle has, and bundles without weights."""
+    legal = volume_bundles(bundles)
+    if unknown := [name for name in names if name not in legal]:
+        raise UsageError(
+            f"There is no bundle {', '.join(unknown)} for volumes in {bundles}. Legal are: {', '.join(legal)}."
+        )
+    for name in names:
+        if not (weights := bundles / name / "models" / "model.pt").is_file():
+            raise UsageError(
+                f"{name} has no weights: {weights} does not exist. Train them with:\n  python -m monai.bundle run "
+                f"--bundle_root {bundles / name} --config_file {bundles / name / 'configs' / 'train.json'} "
+                "--dataset_dir DIR"
+            )
+
+
+def check_studies(studies: str) -> str:
+    """The absolute path of a folder of studies; the address of a DICOMweb server is left as it is."""
+    if studies.startswith(("http://", "https://")):
+        return studies
+    folder = Path(studies).expanduser().absolute()
+    if not folder.is_dir():
+        raise UsageError(f"The folder of studies {folder} does not exist. Give one that holds images (*.nii.gz).")
+    return str(folder)
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that is in use."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"Port {port} of {host} cannot be used ({error.strerror}). Give another --port."
+            ) from error
+
+
+def prepare_app(app: Path, models: Sequence[str], bundles: Path, reset: bool = False) -> list[str]:
+    """Write the app of MONAI Label with some bundles.
+
+    Args:
+        app: the folder to write. Weights in it, fine-tuned by an earlier server, stay.
+        models: names of bundles.
+        bundles: the folder that holds them.
+        reset: take the weights of the bundles again.
+
+    Returns:
+        the models whose weights were there already.
+    """
+    app.mkdir(parents=True, exist_ok=True)
+    for path in APP_FILES.glob("*.py"):
+        shutil.copy(path, app)
+    kept = []
+    for name in models:
+        target = app / "model" / name
+        if reset:
+            shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(bundles / name / "configs", target / "configs", dirs_exist_ok=True)
+        if (target / "models" / "model.pt").is_file():
+            kept.append(name)
+        else:
+            (target / "models").mkdir(exist_ok=True)
+            shutil.copy(bundles / name / "models" / "model.pt", target / "models")
+    return kept
+
+
+def write_demo(folder: Path) -> Path:
+    """Write synthetic phantoms, and return the folder of their images."""
+    from equivariant_nets.data import write_phantoms
+
+    return write_phantoms(folder, num_training=1, num_validation=1, num_test=4) / "imagesTs"
+
+
+class Server:
+    """A running server of MONAI Label.
+
+    Args:
+        app: a folder that :func:`prepare_app` wrote.
+        models: names of its bundles.
+        studies: a folder of images, or the address of a DICOMweb server.
+        uncertainty: the model whose uncertainty chooses images, or None.
+        dropout: probability of dropping a feature, for the uncertainty.
+        host: to listen on.
+        port: to listen on.
+    """
+
+    def __init__(
+        self,
+        app: Path,
+        models: Sequence[str],
+        studies: str,
+        uncertainty: str | None = None,
+        dropout: float = 0.2,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+    ) -> None:
+        check_port(host, port)
+        self.address = f"http://{host}:{port}"
+        self.log = app / "logs" / "server.log"
+        conf = {"models": ",".join(models)}
+        if uncertainty:
+            conf |= {"epistemic_model": uncertainty, "epistemic_dropout": str(dropout)}
+        command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", studies]
+        command += ["--host", host, "--port", str(port), "--uvicorn_app", "server:app"]
+        command += [word for pair in conf.items() for word in ("--conf", *pair)]
+        self.log.parent.mkdir(exist_ok=True)
+        path = os.pathsep.join(filter(None, [str(app), os.environ.get("PYTHONPATH")]))
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=app, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def wait(self) -> None:
+        """Return when it answers; an error if it stops before, or does not start in time."""
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.address}/info/", timeout=30):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.3)
+        self.stop()
+        last = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        raise UsageError(f"The server did not start. The last lines of {self.log} are:\n{last}")
+
+    def stop(self) -> None:
+        """End it and wait for the end."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def instructions(server: Server, models: Sequence[str], studies: str, uncertainty: str | None) -> str:
+    """What a user does in 3D Slicer."""
+    clicked = [name for name in models if "deepedit" in name]
+    automatic = [name if name not in clicked else f"{name}_seg" for name in models]
+    strategies = "epistemic (the most uncertain first), first or random" if uncertainty else "first or random"
+    lines = [
+        f"MONAI Label serves {studies} at {server.address}",
+        "",
+        "In 3D Slicer, with the extension MONAILabel, open the module MONAI Label:",
+        f"  MONAI Label server   {server.address}, then the button beside it that connects",
+        f"  Next Sample          opens an image; strategies: {strategies}",
+        f"  Auto Segmentation    choose {' or '.join(automatic)}, then Run",
+    ]
+    if clicked:
+        lines.append(
+            f"  SmartEdit            choose {' or '.join(clicked)} and a label, click where it is missing, then Update"
+        )
+    lines += [
+        "  Submit Label         stores the corrected label; from three labels on, Train fine-tunes the chosen model",
+        "",
+        f"The log is {server.log}. Ctrl+C stops the server.",
+    ]
+    return "\n".join(lines)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", help=f"bundles, separated by commas (default: {','.join(MODELS)}, if trained)")
+    parser.add_argument("--studies", help="folder of images, or address of a DICOMweb server (default: phantoms)")
+    parser.add_argument("--host", default="127.0.0.1", help="to listen on; 0.0.0.0 for other computers too")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--bundles", type=Path, default=BUNDLES, help="folder of bundles")
+    parser.add_argument("--app", type=Path, default=OUTPUT / "app", help="folder for the app and fine-tuned weights")
+    parser.add_argument("--reset", action="store_true", help="forget fine-tuned weights")
+    parser.add_argument(
+        "--uncertainty", help="the model whose uncertainty chooses images, or none (default: the first)"
+    )
+    parser.add_argument("--dropout", type=float, default=0.2, help="probability of dropping a feature, for uncertainty")
+    return parser.parse_args()
+
+
+def choose_models(args: argparse.Namespace) -> list[str]:
+    """The models asked for; else those of the hippocampus that are trained, and that of the phantoms for these."""
+    if args.models:
+        return [name.strip() for name in args.models.split(",") if name.strip()]
+    trained = [name for name in MODELS if (args.bundles / name / "models" / "model.pt").is_file()]
+    return trained if args.studies else [DEMO_MODEL, *trained]
+
+
+def serve(args: argparse.Namespace) -> None:
+    """Prepare, start, tell, and wait for the end."""
+    app = args.app.expanduser().absolute()
+    bundles = args.bundles.expanduser().absolute()
+    models = choose_models(args)
+    check_models(models, bundles)
+    uncertainty = None if args.uncertainty == "none" else args.uncertainty or models[0]
+    if uncertainty and uncertainty not in models:
+        raise UsageError(f"--uncertainty {uncertainty} is none of the models: {', '.join(models)}.")
+    studies = check_studies(args.studies) if args.studies else str(write_demo(OUTPUT / "phantoms"))
+    check_port(args.host, args.port)
+    if importlib.util.find_spec("monailabel") is None:
+        raise UsageError(
+            f"MONAI Label is not installed for {sys.executable}. `make label` installs it and starts this."
+        )
+    kept = prepare_app(app, models, bundles, args.reset)
+    if kept:
+        print(f"Weights of an earlier server are used, in {app / 'model'}: {', '.join(kept)}. --reset forgets them.")
+    print("MONAI Label starts ...", flush=True)
+    server = Server(app, models, studies, uncertainty, args.dropout, args.host, args.port)
+    try:
+        server.wait()
+        print(instructions(server, models, studies, uncertainty), flush=True)
+        server.process.wait()
+    finally:
+        server.stop()
+    raise UsageError(f"The server ended with exit code {server.process.returncode}; {server.log} says why.")
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        serve(parse_arguments())
+    except KeyboardInterrupt:
+        print("Stopped.")
+    except UsageError as error:
+        sys.exit(str(error))

@@ -1,0 +1,80 @@
+"""A server of MONAI Label with the bundles, started once, and images for it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundles"))
+
+from clients import LABEL, MODELS, PHANTOM, Client, free_port
+
+from equivariant_nets.data import hippocampus_datalist, write_phantoms
+
+
+@pytest.fixture(scope="session")
+def label_python(request):
+    """The interpreter of MONAI Label's environment: skipped without ``--label-python``."""
+    path = request.config.getoption("--label-python")
+    if path is None:
+        pytest.skip("the environment of MONAI Label was not given: pytest --label-python=.venv-label/bin/python")
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"--label-python {path} does not exist; `make .venv-label/.installed` makes it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory):
+    """Image and label of four upright phantoms; one more is the first in another orientation and spacing."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantoms(folder, num_training=1, num_validation=1, num_test=4, size=(24, 26, 22))
+    cases = {}
+    for image in sorted((folder / "imagesTs").glob("phantom_upright*.nii.gz")):
+        cases[image.name.removesuffix(".nii.gz")] = image, folder / "labelsTs" / image.name
+    image, label = next(iter(cases.values()))
+    turned = folder / "phantom_turned.nii.gz", folder / "phantom_turned_label.nii.gz"
+    for source, target in zip((image, label), turned, strict=True):
+        nib.save(nib.load(source).as_reoriented(np.array([[2, -1], [0, 1], [1, -1]])), target)
+    return {**cases, "phantom_turned": turned}
+
+
+@pytest.fixture(scope="session")
+def server(label_python, phantoms, tmp_path_factory):
+    """The server, on the phantoms; the tests of real data add theirs."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "studies").mkdir()
+    for image, _ in phantoms.values():
+        shutil.copy(image, folder / "studies")
+    port = free_port()
+    command = [label_python, LABEL / "serve.py", "--models", ",".join(MODELS), "--studies", folder / "studies"]
+    command += ["--app", folder / "app", "--port", str(port), "--uncertainty", PHANTOM]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = []
+    while not any("Ctrl+C stops" in line for line in lines):
+        line = process.stdout.readline()
+        assert line, "".join(lines)  # it ended, and said why
+        lines.append(line)
+    client = Client(f"http://127.0.0.1:{port}", folder / "studies", folder / "app")
+    client.said = "".join(lines)
+    yield client
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="session")
+def hippocampi(server, real_hippocampus):
+    """Image and label of two volumes of the test section, which the server has among its studies."""
+    cases = {}
+    for item in hippocampus_datalist(real_hippocampus, "test")[:2]:
+        image, label = Path(item["image"]), Path(item["label"])
+        shutil.copy(image, server.studies)
+        cases[image.name.removesuffix(".nii.gz")] = image, label
+    server.wait_for_images(*cases)
+    return cases

@@ -1,0 +1,243 @@
+"""The check finds nothing wrong with the bundles, and each of its rules fires on a bundle that breaks it."""
+
+import json
+
+import fire
+import pytest
+from bundle_files import BUNDLES, NAMES, WITHOUT_WEIGHTS
+from damages import IMAGE, PRED, edit, meta, remove, replace, says, write
+from monai.bundle import ConfigParser
+from monai.utils import OptionalImportError
+
+from equivariant_nets.zoo import check_bundle, check_shared
+from equivariant_nets.zoo.__main__ import COMMANDS
+from equivariant_nets.zoo.bundle import workflow_files
+from equivariant_nets.zoo.card import weights_licence
+
+LARGE = {"path": "models/model.pt", "url": "https://example.org/model.pt", "hash_type": "md5", "hash_val": "0" * 32}
+CARD = "docs/README.md"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_bundle_is_sound_but_for_weights_that_are_not_shipped(name):
+    findings = check_bundle(BUNDLES / name)
+    if name in WITHOUT_WEIGHTS:
+        root = BUNDLES / name
+        command = f"python -m monai.bundle run --bundle_root {root} --config_file {root}/configs/train.json"
+        assert findings == [f"{root}/models/model.pt: missing. Train it: {command} --dataset_dir DATA"]
+    else:
+        assert findings == []
+
+
+def test_all_bundles_of_a_kind_share_their_overlays():
+    assert check_shared([BUNDLES / name for name in NAMES]) == []
+
+
+def enlarge(bundle):
+    with (bundle.root / "models" / "model.pt").open("r+b") as file:
+        file.truncate(26 * 10**6)
+
+
+def list_large(**entry):
+    return write("large_files.json", json.dumps({"large_files": [{**LARGE, **entry}]}))
+
+
+# What is done to a sound bundle, and what the check says of it.
+FILES = {
+    "no licence": (remove("LICENSE"), "LICENSE: missing"),
+    "no card": (remove(CARD), "README.md: missing"),
+    "no training": (remove("configs/train.json"), "train.json: missing"),
+    "no metadata": (remove("configs/metadata.json"), "metadata.json: missing"),
+    "empty": (write("docs/data_license.txt", ""), "data_license.txt: empty"),
+    "left behind": (write("configs/monailabel_train.json", "{}"), "no archive takes this file"),
+    "large": (enlarge, "26.0 MB; legal are 25 MB"),
+    "weights": (remove("models/model.pt"), "model.pt: missing. Train it: python -m monai.bundle run"),
+    "hash missing": (list_large(hash_val=""), "'models/model.pt' has no hash_val"),
+    "hash unknown": (list_large(hash_type="crc"), "hash_type 'crc'; legal are md5, sha1, sha256, sha512"),
+    "hash short": (list_large(hash_val="0"), "legal are 32 digits of md5"),
+    "large files broken": (write("large_files.json", "["), "large_files.json: cannot be read"),
+    "large files of none": (write("large_files.json", "{}"), "large_files is None; legal is a list"),
+}
+METADATA = {
+    "broken": (write("configs/metadata.json", '{"name": }'), "metadata.json: no JSON .*line 1 column 10"),
+    "list": (write("configs/metadata.json", "[]"), "the top is list; legal is an object"),
+    "name": (meta(name="other"), "name is 'other'; legal is that of the folder"),
+    "text": (meta(task=...), "task is None; legal is a text"),
+    "blank": (meta(copyright=" "), "copyright is ' '; legal is a text"),
+    "old name": (meta(optional_packages_version={}), "optional_packages_version is the old name"),
+    "schema": (meta(schema="schema.json"), "schema is 'schema.json'; legal is the address"),
+    "version": (meta(version="1.0"), "version is '1.0'; legal is MAJOR.MINOR.PATCH"),
+    "changelog": (meta(changelog={"0.0.1": "first"}), "changelog has no entry"),
+    "other version": (meta(version="9.0.0"), "version is '9.0.0'; legal is '[.0-9]+', that of the package"),
+    "package": (meta(required_packages_version={}), "has equivariant_nets None; legal is"),
+    "packages": (meta(required_packages_version=[]), r"required_packages_version is \[\]; legal is an object"),
+    "dependency": (meta(**{"required_packages_version#scipy": ...}), "has no scipy, which equivariant_nets needs"),
+    "pin": (meta(**{"required_packages_version#scipy": "1.0.0"}), "scipy is '1.0.0'; legal is .*requirements.txt"),
+    "pinned MONAI": (meta(monai_version="1.5.0"), "monai_version is '1.5.0'; legal is"),
+    "no tensors": (meta(network_data_format=[]), "outputs.pred is None; legal is an object"),
+    "tensor type": (meta(**{f"{IMAGE}#type": ...}), "inputs.image.type is None"),
+    "shape": (meta(**{f"{IMAGE}#spatial_shape": ["*"]}), r"spatial_shape is \['\*'\]; legal is a list of 2 or 3"),
+    "range": (meta(**{f"{PRED}#value_range": [0]}), r"pred.value_range is \[0\]; legal is a list of two"),
+    "channels": (meta(**{f"{IMAGE}#num_channels": 0}), "num_channels is 0; legal is a whole number from 1"),
+    "names": (meta(**{f"{PRED}#channel_def#3": ...}), "channel_def is .*; legal is a name for each of '0' to '3'"),
+}  # fmt: skip
+CONFIGS = {
+    "path": (edit("configs/train.json", dataset_dir="/data/phantoms"), "train.json: /data/phantoms is the path of one"),
+    "path of Windows": (edit("configs/evaluate.json", output_dir="C:\\out"), r"C:\\\\out is the path of one machine"),
+    "path in the card": (replace(CARD, "--dataset_dir data/", "--dataset_dir ~/data/"), "~/data/phantoms is the path"),
+    "broken": (replace("configs/evaluate.json", '"initialize"', "initialize"), "evaluate.json: no JSON"),
+    "reference": (edit("configs/train.json", loss="@losses"), "train.json: loss refers to @losses, which is not there"),
+    "expression": (edit("configs/train.json", seed="$1 +"), "seed is no expression of Python"),
+    "overlay": (edit("configs/evaluate.json", run=["$@nothing.run()"]), "evaluate.json: run::0 refers to @nothing"),
+    "target": (
+        edit("configs/inference.json", **{"network_def#_target_": "equivariant_nets.NoUNet"}),
+        "inference.json: network_def::_target_ is 'equivariant_nets.NoUNet', which cannot be imported",
+    ),
+    "short target": (edit("configs/train.json", **{"loss#_target_": "NoLoss"}), "'NoLoss', which cannot be imported"),
+    "network": (
+        edit("configs/inference.json", features="8x0e"),
+        "network_def differs from network_def of train.json at features: '8x0e', not '4x0e.2x1e.1x2e'",
+    ),
+    "inferer": (edit("configs/inference.json", roi_size=[8, 8, 8]), "inferer differs from .* at roi_size at 0: 8, not"),
+    "preprocessing": (
+        edit("configs/inference.json", **{"preprocessing#transforms#4": ...}),
+        "preprocessing#transforms differs .*, in length: 4, not 5",
+    ),
+    "spacing": (
+        edit("configs/inference.json", **{"preprocessing#transforms#3#pixdim": [2, 1, 1]}),
+        "differs from .* at 3 at pixdim at 0: 2, not 1.0",
+    ),
+}  # fmt: skip
+CARDS = {
+    "title": (replace(CARD, "# phantom_so3_segmentation\n", "# Phantoms\n"), "the first line is '# Phantoms'"),
+    "section": (replace(CARD, "## Training\n", "## Recipe\n"), "no section 'Training'"),
+    "licence": (replace(CARD, "Software and weights: ", "Software: "), "under which licence the weights are"),
+    "command": (replace(CARD, "    python -m monai.bundle run", "    run"), "Performance has no command"),
+    "figures": (replace(CARD, "| ", ""), "or no figure in a table"),
+    "figure in the card": (replace(CARD, "| mean | 0.988 ", "| mean | 0.989 "), "no figure under mean is 0.988"),
+    "figure in the metadata": (
+        meta(**{"eval_metrics#mean_dice_turned_45_degrees": 0.994}),
+        "no figure under 45 degrees or 45° is 0.994, which eval_metrics.mean_dice_turned_45_degrees",
+    ),
+    "figure of another name": (meta(**{"eval_metrics#threshold": 0.5}), "no figure under any label is 0.5"),
+    "no figures": (meta(eval_metrics=...), "eval_metrics None; legal are figures of this card"),
+    "text for a figure": (meta(**{"eval_metrics#mean_dice": "high"}), "mean_dice .* is 'high'; legal is a number"),
+}  # fmt: skip
+
+
+GROUPS = {"files": FILES, "metadata": METADATA, "configs": CONFIGS, "card": CARDS}
+CASES = {f"{group}, {case}": value for group, cases in GROUPS.items() for case, value in cases.items()}
+
+
+@pytest.mark.parametrize(("damage", "finding"), CASES.values(), ids=CASES)
+def test_each_rule_fires(damage, finding, copy_of):
+    bundle = copy_of()
+    damage(bundle)
+    findings = check_bundle(bundle.root, quick=True)
+    assert says(findings, finding), findings
+    assert all(text.startswith(str(bundle.root)) and "\n" not in text for text in findings)
+
+
+def test_a_damaged_file_is_the_only_finding(copy_of):
+    bundle = copy_of()
+    bundle.metadata(**{"required_packages_version#scipy": "1.0.0"})
+    (bundle.root / "LICENSE").unlink()
+    assert len(check_bundle(bundle.root)) == 2
+
+
+def test_a_folder_of_another_name_is_told(copy_of):
+    findings = check_bundle(copy_of(called="Phantom").root, quick=True)
+    assert says(findings, "the folder is called 'Phantom'; legal are words of a-z and 0-9")
+    assert says(findings, "name is 'phantom_so3_segmentation'; legal is that of the folder, 'Phantom'")
+
+
+@pytest.mark.parametrize("path", ["nowhere", "folder", "folder/file"])
+def test_what_is_no_bundle_is_told(path, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    (finding,) = check_bundle(tmp_path / path)
+    assert says([finding], f"{path} is (no folder|a folder without configs); legal is a bundle")
+
+
+def test_weights_may_lie_where_they_are_downloaded_from(copy_of):
+    bundle = copy_of()
+    (bundle.root / "models" / "model.pt").unlink()
+    list_large()(bundle)
+    assert check_bundle(bundle.root, quick=True) == []
+
+
+def test_a_list_in_yaml_needs_a_parser(copy_of, monkeypatch):
+    def load(path, load=ConfigParser.load_config_file):
+        if str(path).endswith(".yml"):
+            raise OptionalImportError
+        return load(path)
+
+    bundle = copy_of()
+    (bundle.root / "large_files.yml").write_text("large_files: []")
+    monkeypatch.setattr(ConfigParser, "load_config_file", load)
+    assert says(
+        check_bundle(bundle.root, quick=True),
+        "large_files.yml: PyYAML reads it, and is not installed",
+    )
+
+
+def test_a_bundle_without_weights_says_so_and_claims_nothing(copy_of):
+    bundle = copy_of("brain_tumor_mri_so3_segmentation")
+    bundle.replace(CARD, "No weights are shipped", "Weights are shipped")
+    bundle.metadata(eval_metrics={"mean_dice": 0.9})
+    findings = check_bundle(bundle.root, quick=True)
+    assert len(findings) == 3
+    assert says(findings, "the bundle has no weights, and its card does not say so")
+    assert says(findings, "the bundle has no weights, but .* has eval_metrics")
+
+
+def test_overlays_that_differ_are_told_of_the_one_that_differs(copy_of, tmp_path):
+    copies = [copy_of(called=f"{letter}_segmentation") for letter in "abc"]
+    other = copy_of("retina_vessels_fundus_e2_segmentation")  # of photographs, which have overlays of their own
+    copies[0].edit("configs/evaluate.json", run=[])
+    (finding,) = check_shared([*(copy.root for copy in copies), other.root, tmp_path / "nothing"])
+    assert says([finding], "a_segmentation/configs/evaluate.json: differs from .*b_segmentation.* in all of 3-D")
+
+
+def test_the_command_prints_findings_and_fails(copy_of, capsys):
+    bundle = copy_of()
+    fire.Fire(COMMANDS, command=["check", str(bundle.root), "--quick"])
+    assert capsys.readouterr().out == "1 bundles, no findings\n"
+    (bundle.root / "LICENSE").unlink()
+    with pytest.raises(SystemExit, match="error: 1 findings in 1 bundles"):
+        fire.Fire(COMMANDS, command=["check", str(bundle.root), "--quick"])
+    advice = "missing; a bundle needs it. Take it from another bundle, and adapt it."
+    assert capsys.readouterr().out == f"{bundle.root}/LICENSE: {advice}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check"], "No bundle was given"),
+        (["check", "--quick", "bundles/a", "bundles/b"], "--quick takes no value, and got 'bundles/a'"),
+        (["pack", "bundles/a", "--output_dir", "x", "--without_weights", "y"], "--without_weights takes no value"),
+        (["check", "bundles/a", "bundles/b", "--quick"], "error: 2 findings in 2 bundles"),
+    ],
+)
+def test_the_command_refuses_what_it_would_misread(arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        fire.Fire(COMMANDS, command=arguments)
+
+
+def test_overlays_stand_behind_what_they_overlay():
+    assert workflow_files("multi_gpu_evaluate.json") == ["train.json", "evaluate.json", "multi_gpu_evaluate.json"]
+    assert workflow_files("evaluate_clicks.json") == ["train.json", "evaluate.json", "evaluate_clicks.json"]
+    assert workflow_files("multi_gpu_inference.json") == ["inference.json", "multi_gpu_inference.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "licence"),
+    [
+        ("Software and weights: Apache-2.0 (`LICENSE`).", "Apache-2.0"),
+        ("Software: Apache-2.0. Weights: for non-commercial use, as\nthe data: `x`.", "for non-commercial use"),
+        ("Weights: CC BY-SA 4.0.", "CC BY-SA 4.0"),
+        ("Software: Apache-2.0.", None),
+    ],
+)
+def test_the_licence_of_the_weights_is_read_from_the_card(text, licence):
+    assert weights_licence(f"# Name\n## License\n\n{text}\n") == licence

@@ -1,0 +1,193 @@
+"""Archives: what goes in, the same bytes anywhere, and bundles that run where the package is not installed."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import monai
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from bundle_files import BUNDLES, SHIPPED
+
+import equivariant_nets
+from equivariant_nets.zoo import check_bundle, pack_bundle
+from equivariant_nets.zoo.__main__ import pack
+
+VERSION = equivariant_nets.__version__
+SMALL = "phantom_so3_segmentation"
+WITHOUT = "brain_tumor_mri_scale_segmentation"
+PACKAGE = Path(equivariant_nets.__file__).parent
+SOURCES = sorted(f"equivariant_nets/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """The archives of all bundles with weights, by name."""
+    folder = tmp_path_factory.mktemp("archives")
+    return {name: pack_bundle(BUNDLES / name, folder, quick=True) for name in SHIPPED}
+
+
+@pytest.fixture(scope="module")
+def unpacked(archives, tmp_path_factory):
+    """A folder with these archives unpacked."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    for archive in archives.values():
+        zipfile.ZipFile(archive).extractall(folder)
+    return folder
+
+
+def start(*arguments, cwd):
+    """Python in a folder, where all installed packages are found but this one, which is installed in place."""
+    packages = dict.fromkeys(str(Path(module.__file__).parents[1]) for module in (monai, torch))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(packages)}
+    command = [sys.executable, "-S", *arguments]  # without site, which would read the link to this package
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_an_archive_holds_the_bundle_and_the_package_in_one_folder(archives):
+    names = zipfile.ZipFile(archives[SMALL]).namelist()
+    configs = sorted(path.relative_to(BUNDLES / SMALL).as_posix() for path in (BUNDLES / SMALL / "configs").iterdir())
+    own = ["LICENSE", *configs, "docs/README.md", "docs/data_license.txt", "models/model.pt"]
+    assert archives[SMALL].name == f"{SMALL}_v{VERSION}.zip"
+    assert names == sorted(f"{SMALL}/{name}" for name in [*own, *SOURCES])
+
+
+def test_files_are_copied_and_metadata_no_longer_requires_the_package(archives):
+    archive = zipfile.ZipFile(archives[SMALL])
+    for info in archive.infolist():
+        name = info.filename.removeprefix(f"{SMALL}/")
+        source = PACKAGE.parent / name if name.startswith("equivariant_nets/") else BUNDLES / SMALL / name
+        if not name.endswith("metadata.json"):
+            assert archive.read(info) == source.read_bytes()
+    own = json.loads((BUNDLES / SMALL / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert own["required_packages_version"].pop("equivariant_nets") == VERSION
+    assert json.loads(archive.read(f"{SMALL}/configs/metadata.json")) == own
+
+
+def test_the_same_files_give_the_same_bytes(archives, copy_of, tmp_path):
+    bundle = copy_of()
+    litter = ["models/training_state.pt", "models/model.ts", "eval/case_seg.nii.gz", "data/dataset.json", ".notes.swp",
+              "configs/train.json~", "docs/README.md.orig", "docs/__pycache__/x.pyc"]  # fmt: skip
+    for name in litter:
+        (bundle.root / name).parent.mkdir(exist_ok=True)
+        (bundle.root / name).write_text("litter")
+    (bundle.root / "configs" / "train.json~").unlink()  # which the check refuses
+    for number, path in enumerate(sorted(bundle.root.rglob("*"))):
+        os.utime(path, (10**9 + number, 10**9 + number))
+        path.chmod(0o700)
+    mask = os.umask(0o077)
+    try:
+        again = pack_bundle(bundle.root, tmp_path / "archives", quick=True)
+    finally:
+        os.umask(mask)
+    assert again.read_bytes() == archives[SMALL].read_bytes()
+
+
+def test_every_archive_unpacks_to_a_sound_bundle(unpacked):
+    assert sorted(path.name for path in unpacked.iterdir()) == SHIPPED
+    assert [finding for name in SHIPPED for finding in check_bundle(unpacked / name, quick=True)] == []
+
+
+def test_an_unpacked_bundle_runs_from_any_folder_without_the_package_installed(unpacked, tmp_path):
+    (tmp_path / "images").mkdir()
+    image = np.random.RandomState(0).normal(size=(18, 16, 20)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "images" / "case.nii.gz")
+    root = unpacked / SMALL
+    where = "$print(__import__('equivariant_nets').__file__)"
+    result = start(
+        "-m", "monai.bundle", "run", "--bundle_root", str(root), "--config_file", f"{root}/configs/inference.json",
+        "--dataset_dir", "images", "--output_dir", "results", "--finalize", where, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == str(root / "equivariant_nets" / "__init__.py")
+    assert nib.load(tmp_path / "results" / "case_seg.nii.gz").shape == image.shape
+
+
+def test_archives_download_and_load_without_the_package_installed(archives, tmp_path):
+    code = """
+        import json, sys
+        import monai.bundle
+        for name, archive in json.loads(sys.argv[1]).items():
+            monai.bundle.download(name=name, url="file://" + archive, bundle_dir=".", progress=False)
+            sys.path.insert(0, name)
+            network = monai.bundle.load(name, bundle_dir=".", workflow_type="inference", device="cpu")
+            source = sys.modules[type(network).__module__].__file__
+            print("loaded", name, sum(p.numel() for p in network.parameters()), source)
+            sys.path.remove(name)
+            for module in [m for m in sys.modules if m.partition(".")[0] == "equivariant_nets"]:
+                del sys.modules[module]
+    """
+    paths = json.dumps({name: str(archive) for name, archive in archives.items()})
+    result = start("-c", textwrap.dedent(code), paths, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    loaded = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("loaded")]
+    assert [name for name, _, _ in loaded] == SHIPPED
+    for name, _, source in loaded:
+        assert (tmp_path / source).resolve().is_relative_to(tmp_path / name / "equivariant_nets")
+
+
+def test_a_bundle_with_findings_is_not_packed(copy_of, tmp_path):
+    bundle = copy_of()
+    bundle.metadata(monai_version="1.0.0")
+    (bundle.root / "LICENSE").unlink()
+    with pytest.raises(ValueError, match=r"LICENSE: missing; [^\n]*\n.*monai_version is '1.0.0'"):
+        pack_bundle(bundle.root, tmp_path / "archives", quick=True)
+    with pytest.raises(ValueError, match="nothing is no folder; legal is a bundle"):
+        pack_bundle(tmp_path / "nothing", tmp_path / "archives", without_weights=True)
+    assert not (tmp_path / "archives").exists()
+
+
+def test_weights_are_left_out_only_where_that_is_asked_for(tmp_path, capsys):
+    with pytest.raises(SystemExit, match=r"(?s)model.pt: missing. Train it: .*error: 1 of 1 bundles were not packed"):
+        pack(str(BUNDLES / WITHOUT), output_dir=str(tmp_path), quick=True)
+    pack(str(BUNDLES / WITHOUT), output_dir=str(tmp_path), without_weights=True, quick=True)
+    (archive,) = tmp_path.iterdir()
+    assert not any(name.endswith(".pt") for name in zipfile.ZipFile(archive).namelist())
+    assert f"{archive}: has no models/model.pt; whoever unpacks it trains first" in capsys.readouterr().out
+
+
+def test_files_that_are_downloaded_are_left_out(copy_of, tmp_path):
+    bundle = copy_of()
+    entry = {"path": "models/model.pt", "url": "https://example.org/x", "hash_type": "md5", "hash_val": "0" * 32}
+    (bundle.root / "large_files.json").write_text(json.dumps({"large_files": [entry]}))
+    names = zipfile.ZipFile(pack_bundle(bundle.root, tmp_path / "archives", quick=True)).namelist()
+    assert f"{SMALL}/large_files.json" in names
+    assert f"{SMALL}/models/model.pt" not in names
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path):
+    (tmp_path / "archives").touch()
+    with pytest.raises(SystemExit, match="archives is a file; legal is a folder"):
+        pack(str(BUNDLES / SMALL), output_dir=str(tmp_path / "archives"), quick=True)
+
+
+def test_an_archive_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    archive = tmp_path / f"{SMALL}_v{VERSION}.zip"
+    archive.write_text("of before")
+
+    def fail(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
+    with pytest.raises(OSError, match="No space left"):
+        pack_bundle(BUNDLES / SMALL, tmp_path, quick=True)
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]
+    assert archive.read_text() == "of before"
+    monkeypatch.undo()
+    pack_bundle(BUNDLES / SMALL, tmp_path, quick=True)
+    assert zipfile.is_zipfile(archive)
+
+
+def test_the_command_packs_what_it_can_and_names_the_rest(copy_of, tmp_path, capsys):
+    bundle = copy_of(called="Phantom")
+    with pytest.raises(SystemExit, match=r"(?s)the folder is called 'Phantom'.*error: 1 of 2 bundles were not packed"):
+        pack(str(bundle.root), str(BUNDLES / SMALL), output_dir=str(tmp_path / "archives"), quick=True)
+    assert f"{SMALL}_v{VERSION}.zip: " in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="No bundle was given"):
+        pack(output_dir=str(tmp_path))

@@ -19,7 +19,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from annotator import Annotator, ServerError
-from serve import BUNDLES, OUTPUT, Server, UsageError, check_models, check_port, prepare_app
+from serve import BUNDLES, DROPOUT, OUTPUT, Server, UsageError, check_models, check_port, prepare_app
 
 from equivariant_nets.data import hippocampus_datalist
 from equivariant_nets.interaction import next_click
@@ -129,6 +129,8 @@ def annotate(args: argparse.Namespace) -> Path:
             f"--cases {args.cases} and --submitted {args.submitted} are not legal: submit 4 labels or more, of fewer "
             f"cases than there are; the test section has {len(data)}."
         )
+    if args.weights and not args.weights.is_file():
+        raise UsageError(f"The weights {args.weights} do not exist. Give the model.pt of a training of {AUTOMATIC}.")
     output = args.output_dir.expanduser().absolute()
     for name in ("studies", "app"):
         shutil.rmtree(output / name, ignore_errors=True)
@@ -138,8 +140,10 @@ def annotate(args: argparse.Namespace) -> Path:
         shutil.copy(item["image"], output / "studies")
         labels[Path(item["image"]).name.removesuffix(".nii.gz")] = Path(item["label"])
     prepare_app(output / "app", models, BUNDLES)
+    if args.weights:
+        shutil.copy(args.weights, output / "app" / "model" / AUTOMATIC / "models" / "model.pt")
     os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"  # it would score beside the requests, and slow them down
-    server = Server(output / "app", models, str(output / "studies"), AUTOMATIC, port=args.port)
+    server = Server(output / "app", models, str(output / "studies"), AUTOMATIC, args.dropout, port=args.port)
     try:
         server.wait()
         annotator = Annotator(server.address, output)
@@ -154,10 +158,11 @@ def annotate(args: argparse.Namespace) -> Path:
         if rows:
             write_table(rows, output / name)
     rate = f", with a learning rate of {args.learning_rate}" if args.learning_rate else ""
+    start = f", which started from {args.weights.name}," if args.weights else ""
     settings = (
         f"The first {args.cases} test cases. Clicks lie in the middle of the largest wrong component. The "
-        f"{args.submitted} most uncertain cases were labelled, and the automatic model was fine-tuned on them for "
-        f"{args.epochs} epochs{rate}."
+        f"{args.submitted} most uncertain cases were labelled, and the automatic model{start} was fine-tuned on them "
+        f"for {args.epochs} epochs{rate}."
     )
     report = output / "transcript.md"
     report.write_text(transcript(clicks, tuning, annotator, settings), encoding="utf-8")
@@ -176,6 +181,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--submitted", type=int, default=4, help="labels to fine-tune on")
     parser.add_argument("--epochs", type=int, default=10, help="of the fine-tuning")
     parser.add_argument("--learning_rate", type=float, help="of the fine-tuning (default: that of the training)")
+    parser.add_argument("--weights", type=Path, help="what the automatic model starts from (default: as shipped)")
+    parser.add_argument("--dropout", type=float, default=DROPOUT, help="of dropping a feature, for uncertainty")
     parser.add_argument("--port", type=int, default=8010)
     return parser.parse_args()
 

@@ -27,6 +27,7 @@ OUTPUT = REPOSITORY / "output" / "label"
 APP_FILES = Path(__file__).resolve().parent / "app"
 MODELS = ("hippocampus_mri_so3_segmentation", "hippocampus_mri_so3_deepedit")
 DEMO_MODEL = "phantom_so3_segmentation"
+DROPOUT = 0.1
 START_SECONDS = 300
 
 
@@ -137,7 +138,7 @@ class Server:
         models: Sequence[str],
         studies: str,
         uncertainty: str | None = None,
-        dropout: float = 0.2,
+        dropout: float = DROPOUT,
         host: str = "127.0.0.1",
         port: int = 8000,
     ) -> None:
@@ -218,7 +219,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--uncertainty", help="the model whose uncertainty chooses images, or none (default: the first)"
     )
-    parser.add_argument("--dropout", type=float, default=0.2, help="probability of dropping a feature, for uncertainty")
+    parser.add_argument("--dropout", type=float, default=DROPOUT, help="of dropping a feature, for uncertainty")
     return parser.parse_args()
 
 

@@ -71,7 +71,7 @@ class EquivariantBundles(MONAILabelApp):
             type="segmentation",
             train_mode=True,
             skip_writer=True,
-            dropout=float(self.conf.get("epistemic_dropout", 0.2)),
+            dropout=float(self.conf["epistemic_dropout"]),
             post_filter=[SaveImaged, Invertd, AsDiscreted],
             add_post_restore=False,
             load_strict=True,

@@ -154,7 +154,7 @@ def test_labels_of_aseg_differ_by_the_vermis_alone(folders):
 @pytest.mark.parametrize(
     "turn",
     [Orientationd("label", axcodes=codes, labels=None) for codes in ("RAS", "LPI", "SAR")] + [Flipd("label", 1)],
-    ids=str,
+    ids=["RAS", "LPI", "SAR", "flip"],
 )
 def test_classes_turn_with_the_volume(folders, layout, turn):
     item = LoadImaged("label", ensure_channel_first=True)(brain_structures_datalist(folders[layout])[0])

@@ -23,6 +23,7 @@ from torch import nn
 from .data.checks import CHANNEL_FILES
 from .data.images import images_folder
 from .handlers import PreviewSaver
+from .switches import is_on
 
 __all__ = ["CohortError", "CohortEvaluator", "SaveSegmentationd"]
 
@@ -129,15 +130,13 @@ class CohortEvaluator(SupervisedEvaluator):
         overwrite: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        if str(overwrite).lower() not in ("true", "false"):
-            raise ValueError(f"overwrite={overwrite!r} is not legal: give true or false.")
         super().__init__(
             val_data_loader=range(len(dataset)), postprocessing=postprocessing, val_handlers=val_handlers, **kwargs
         )
         self.dataset = dataset
         self.output_dir = Path(output_dir).expanduser().absolute()
         self.settings = dict(settings)
-        self.overwrite = str(overwrite).lower() == "true"
+        self.overwrite = is_on("overwrite", overwrite)
         steps = [*postprocessing.transforms, *val_handlers]
         self.writers = [step for step in steps if isinstance(step, SaveSegmentationd | PreviewSaver)]
         self.cases: dict[int, _Case] = {}

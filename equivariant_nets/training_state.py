@@ -21,6 +21,8 @@ from monai.transforms import Randomizable, Transform
 from torch import nn
 from torch.utils.data import Dataset
 
+from .switches import is_on
+
 __all__ = ["TrainingState"]
 
 FILE_NAME = "training_state.pt"
@@ -47,7 +49,8 @@ class TrainingState:
 
     Args:
         save_dir: the folder of the file, which all processes see.
-        resume: go on from the file; where there is none, start from the beginning.
+        resume: go on from the file; where there is none, start from the beginning. On a command line, ``true`` or
+            ``false``.
         lr_scheduler: of the trainer's optimizer.
         validator: the engine that finds the best metric.
         val_handlers: its handlers, of which ``CheckpointSaver`` and ``EarlyStopHandler`` have a state.
@@ -55,21 +58,21 @@ class TrainingState:
             added: its epochs and their length, the number of cases and of processes.
 
     Raises:
-        ValueError: when the training resumes, the file is damaged, or belongs to a training of another network, other
-            data or other settings.
+        ValueError: ``resume`` is not legal; when the training resumes, the file is damaged, or belongs to a training of
+            another network, other data or other settings.
     """
 
     def __init__(
         self,
         save_dir: str | Path,
-        resume: bool,
+        resume: bool | str,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         validator: Workflow,
         val_handlers: Sequence[Any],
         settings: Mapping[str, Any],
     ) -> None:
         self.path = Path(save_dir) / FILE_NAME
-        self.resume = resume
+        self.resume = is_on("resume", resume)
         self.lr_scheduler = lr_scheduler
         self.validator = validator
         self.val_handlers = val_handlers

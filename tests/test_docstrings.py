@@ -17,6 +17,7 @@ import pytest
         "equivariant_nets.networks",
         "equivariant_nets.plain",
         "equivariant_nets.steerable.convolution",
+        "equivariant_nets.switches",
         "equivariant_nets.transforms",
         "equivariant_nets.zoo.bundle",
         "equivariant_nets.zoo.card",

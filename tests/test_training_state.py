@@ -262,3 +262,14 @@ def test_another_network_or_other_settings_are_refused(options, message, tmp_pat
         Training(tmp_path, resume=True, **options).run()
     assert str(tmp_path / "training_state.pt") in str(caught.value)
     assert (tmp_path / "training_state.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("resume", [False, "false"])
+def test_a_training_that_is_not_to_resume_starts_anew(resume, tmp_path):
+    first = Training(tmp_path).run()
+    assert len(Training(tmp_path, resume=resume).run().seen) == len(first.seen) > 0
+
+
+def test_a_resume_that_is_neither_true_nor_false_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="resume='yes' is not legal: give true or false"):
+        Training(tmp_path, resume="yes")

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from equivariant_nets.data.checks import describe_volume
+from equivariant_nets.switches import is_on
 
 __all__ = ["CheckSkullStrippedd", "foreground_litres"]
 
@@ -44,12 +45,14 @@ class CheckSkullStrippedd(MapTransform):
         ValueError: ``max_litres`` is not positive; on call, more of an image differs from its background.
     """
 
-    def __init__(self, keys: KeysCollection = "image", max_litres: float = _MAX_LITRES, enabled: bool = True) -> None:
+    def __init__(
+        self, keys: KeysCollection = "image", max_litres: float = _MAX_LITRES, enabled: bool | str = True
+    ) -> None:
         super().__init__(keys)
         if not max_litres > 0:
             raise ValueError(f"max_litres={max_litres} is not legal; give a positive volume, such as {_MAX_LITRES}.")
         self.max_litres = max_litres
-        self.enabled = enabled
+        self.enabled = is_on("check_skull", enabled)
 
     def __repr__(self) -> str:  # MONAI names the transform that failed
         return f"CheckSkullStrippedd(keys={self.keys}, max_litres={self.max_litres}, enabled={self.enabled})"

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from bundle_files import BUNDLES
+from bundle_files import BUNDLES, NAMES
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
@@ -72,7 +72,7 @@ def test_two_sites_learn_from_each_other(real_hippocampus, site, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in BUNDLES.glob("*_segmentation")))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_site_trains_every_bundle(name, small_trainings, site):
     client = site(name, "site", evaluate=None, **small_trainings[name])
     given = client.get_weights().weights

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import monai.bundle
 import pytest
-from bundle_files import BUNDLES, RETINA, weights
+from bundle_files import BUNDLES, NAMES, RETINA, weights
 from monai.utils import set_determinism
 
 from equivariant_nets import processes
@@ -42,7 +42,7 @@ def results(small_trainings, tmp_path_factory):
     return SimpleNamespace(folder=folder, ranks=ranks)
 
 
-every_bundle = pytest.mark.parametrize("name", sorted(path.name for path in BUNDLES.glob("*_segmentation")))
+every_bundle = pytest.mark.parametrize("name", NAMES)
 
 
 @every_bundle

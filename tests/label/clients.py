@@ -54,7 +54,16 @@ class Client:
             )
 
     def withdraw(self, image):
+        """Remove a label, and wait until the server has noticed: it watches the folder, and can miss an event."""
         requests.delete(f"{self.address}/datastore/label?id={image}&tag=final", timeout=60)
+        event = self.studies / "labels" / "final" / "no_image.nii.gz"
+
+        def is_gone():
+            event.touch()
+            event.unlink()
+            return "final" not in self.get("/datastore/?output=all").json()["objects"][image]["labels"]
+
+        wait_until(is_gone)
 
     def wait_for_images(self, *images, absent=()):
         """Wait until the server has seen images appear in its studies, or disappear."""

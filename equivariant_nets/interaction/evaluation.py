@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from equivariant_nets.evaluation import RANDOM, RotationSweep
-from equivariant_nets.interaction.guidance import add_click, check_label_names
+from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma
 from equivariant_nets.interaction.simulation import next_click
 from equivariant_nets.report import read_table, save_figure, standard_error
 
@@ -101,7 +101,7 @@ class ClickSweep(RotationSweep):
             )
         self.label_names = check_label_names(label_names)
         self.click_counts = sorted(set(click_counts))
-        self.sigma = sigma
+        self.sigma = check_sigma(sigma)
         self.image_channels = image_channels
 
     def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from equivariant_nets.data.checks import describe_volume
 
-__all__ = ["AddClickGuidanced", "add_click", "check_label_names", "checked_clicks", "click_signal"]
+__all__ = ["AddClickGuidanced", "add_click", "check_label_names", "check_sigma", "checked_clicks", "click_signal"]
 
 
 class AddClickGuidanced(MapTransform):
@@ -55,10 +55,8 @@ class AddClickGuidanced(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if not np.isfinite(sigma) or sigma <= 0:
-            raise ValueError(f"sigma={sigma!r} is not legal: give the width of a click in voxels, above 0.")
         self.label_names = check_label_names(label_names)
-        self.sigma = sigma
+        self.sigma = check_sigma(sigma)
         self.image_channels = image_channels
 
     def __repr__(self) -> str:  # MONAI names the transform that failed
@@ -128,6 +126,17 @@ def add_click(image: Tensor, channel: int, point: Sequence[float], sigma: float)
     signal = click_signal(tuple(image.shape[1:]), [point], sigma).to(image)
     clicked[channel] = torch.maximum(image[channel], signal)
     return clicked
+
+
+def check_sigma(sigma: float) -> float:
+    """The width of a click in voxels, once it is clear that it is one.
+
+    Raises:
+        ValueError: it is not positive and finite.
+    """
+    if not np.isfinite(sigma) or sigma <= 0:
+        raise ValueError(f"sigma={sigma!r} is not legal: give the width of a click in voxels, above 0.")
+    return sigma
 
 
 def check_label_names(label_names: Mapping[str, int]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 from torch import Tensor
 
-from equivariant_nets.interaction.guidance import add_click, check_label_names
+from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma
 
 __all__ = ["AddSimulatedClicksd", "click_in", "next_click"]
 
@@ -107,7 +107,7 @@ class AddSimulatedClicksd(MapTransform):
     ) -> None:
         super().__init__(keys)
         self.label_names = check_label_names(label_names)
-        self.sigma = sigma
+        self.sigma = check_sigma(sigma)
         self.image_channels = image_channels
         self.pred_key = pred_key
         self.label_key = label_key

@@ -137,3 +137,9 @@ def test_clicks_of_a_round_stay_in_the_next():
     assert (second["image"] >= first["image"]).all()
     assert second["image"][3].any()
     assert not first["image"][3].any()
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan")])
+def test_a_click_has_a_width(sigma):
+    with pytest.raises(ValueError, match="is not legal: give the width of a click in voxels"):
+        AddSimulatedClicksd("image", {"spleen": 1, "background": 0}, sigma=sigma)

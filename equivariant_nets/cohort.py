@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -18,10 +17,13 @@ from ignite.engine import Events
 from monai.data import Dataset, list_data_collate
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, SaveImaged
-from torch import nn
+from tqdm import tqdm
 
 from .data.checks import CHANNEL_FILES
 from .data.images import images_folder
+from .errors import root_cause
+from .files import replace_file, write_json, write_text
+from .fingerprints import checksum, differences, digest, fingerprint
 from .handlers import PreviewSaver
 from .switches import is_on
 
@@ -29,6 +31,7 @@ __all__ = ["CohortError", "CohortEvaluator", "SaveSegmentationd"]
 
 SETTINGS_FILE = "segmented_with.json"
 CASES_FILE = "cases.csv"
+RECORDS = ".segmented"  # a folder with a file for each result: what it was made of, and with
 SEGMENTED, FINISHED, FAILED = "segmented", "finished before", "failed"
 _MAX_LISTED = 10
 
@@ -82,24 +85,25 @@ class SaveSegmentationd(SaveImaged):
         d = dict(data)
         for key in self.key_iterator(d):
             path = self.path_of(d[key].meta)
-            unfinished = path.with_name(f".{path.name}")
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self.saver(d[key], filename=str(unfinished).removesuffix(self.saver.output_ext))
+                with replace_file(path) as unfinished:
+                    self.saver(d[key], filename=str(unfinished).removesuffix(self.saver.output_ext))
             except RuntimeError as error:  # MONAI's, with the text of a traceback
                 cause = str(error).strip().splitlines()[-1]
                 raise OSError(f"{path} cannot be written ({cause}). Check its folder, and the space left.") from None
-            unfinished.replace(path)
         return d
 
 
 class CohortEvaluator(SupervisedEvaluator):
     """MONAI's evaluator for many images without labels: a case that fails is reported, and stops no other.
 
-    A case is finished when its results are there, newer than its files and than ``segmented_with.json`` in the same
-    folder, which holds a checksum of the network's weights and the settings. Finished cases are left out. With other
-    weights or settings this file is replaced, and all cases are segmented anew. The others are dealt out to the
-    processes of ``torch.distributed``, each case to one. Images are loaded one by one.
+    A case is finished when its results are there and were made from the same input by the same computation: the content
+    of its files, and the :func:`equivariant_nets.fingerprints.fingerprint` of preprocessing, network, inferer and
+    postprocessing with the weights. Finished cases are left out, all others are segmented anew; the log says what
+    differs. ``segmented_with.json`` in the output folder holds the fingerprint, the hidden folder ``.segmented`` what
+    each result was made of. Times and places of files do not count. The cases are dealt out to the processes of
+    ``torch.distributed``, each case to one. Images are loaded one by one.
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
     ``cases.csv`` lists all cases with their status, and why those failed that did.
@@ -107,10 +111,9 @@ class CohortEvaluator(SupervisedEvaluator):
     Args:
         dataset: items with an ``image``, a path or several, and its transform.
         output_dir: the folder that ``postprocessing`` and ``val_handlers`` write to.
-        settings: by name, the numbers and texts that decide, beside the weights, what is found.
-        overwrite: segment finished cases again. On a command line, ``true`` or ``false``.
         postprocessing: its ``SaveSegmentationd`` names the results.
         val_handlers: previews of a ``PreviewSaver`` among them are results too.
+        overwrite: segment finished cases again. On a command line, ``true`` or ``false``.
         others: as for ``monai.engines.SupervisedEvaluator``.
 
     Raises:
@@ -124,7 +127,6 @@ class CohortEvaluator(SupervisedEvaluator):
         self,
         dataset: Dataset,
         output_dir: str | Path,
-        settings: Mapping[str, Any],
         postprocessing: Compose,
         val_handlers: Sequence[Any] = (),
         overwrite: bool | str = False,
@@ -135,7 +137,12 @@ class CohortEvaluator(SupervisedEvaluator):
         )
         self.dataset = dataset
         self.output_dir = Path(output_dir).expanduser().absolute()
-        self.settings = dict(settings)
+        self.settings: dict[str, Any] = fingerprint(  # before anything is used: what is in use changes
+            preprocessing=dataset.transform,
+            network=self.network,
+            inferer=self.inferer,
+            postprocessing=postprocessing,
+        )
         self.overwrite = is_on("overwrite", overwrite)
         steps = [*postprocessing.transforms, *val_handlers]
         self.writers = [step for step in steps if isinstance(step, SaveSegmentationd | PreviewSaver)]
@@ -157,6 +164,7 @@ class CohortEvaluator(SupervisedEvaluator):
 
     def _deal_out(self, engine: SupervisedEvaluator) -> None:
         self.cases = self._find_cases()
+        self.settings["weights"] = checksum(self.network)
         # What is finished, the first process decides for all: the others may already be writing when one looks.
         left: Any = idist.all_gather(self._cases_left() if idist.get_rank() == 0 else None)
         own = left[0][idist.get_rank() :: idist.get_world_size()]
@@ -192,8 +200,9 @@ class CohortEvaluator(SupervisedEvaluator):
 
     def _cases_left(self) -> list[int]:
         """The cases to segment, of all processes; the others are recorded as finished."""
-        since = self._since()
-        finished = [index for index, case in self.cases.items() if _is_finished(case, since)]
+        self._write_settings()
+        cases = tqdm(self.cases, "compare with what is finished", unit="case", leave=False, delay=2)
+        finished = [] if self.overwrite else [index for index in cases if self._is_finished(index)]
         for index in finished:
             self._record(index, FINISHED)
         if finished:
@@ -201,10 +210,9 @@ class CohortEvaluator(SupervisedEvaluator):
             self.logger.info(text)
         return [index for index in self.cases if index not in self.records]
 
-    def _since(self) -> int:
-        """When the first result with these weights and settings may have been written, in ns."""
+    def _write_settings(self) -> None:
+        """Replace the file of settings where these are others, and say what differs."""
         path = self.output_dir / SETTINGS_FILE
-        present = json.loads(json.dumps({"weights_sha256": _checksum(self.network), "settings": self.settings}))
         try:
             former = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
@@ -218,27 +226,50 @@ class CohortEvaluator(SupervisedEvaluator):
                     f"{found} exists, and no {SETTINGS_FILE} in {self.output_dir} says how it came about. Give another "
                     "--output_dir, or replace it with --overwrite true."
                 )
-        if former != present or self.overwrite:
-            if former not in (None, present):
-                self.logger.warning(f"{path} is of other weights or settings: all cases are segmented anew.")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _replace_text(path, json.dumps(present, indent=4) + "\n")
-            except OSError as error:
-                text = f"{self.output_dir} cannot be written to: give another --output_dir. ({error})"
-                raise OSError(text) from error
-        return path.stat().st_mtime_ns
+        if former == self.settings:
+            return
+        if former is not None:
+            changes = differences(former, self.settings)
+            self.logger.warning(f"All cases in {self.output_dir} are segmented anew. What differs: {changes}.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self.settings, indent=4)
+        except OSError as error:
+            text = f"{self.output_dir} cannot be written to: give another --output_dir. ({error})"
+            raise OSError(text) from error
+
+    def _record_file(self, index: int) -> Path:
+        case = self.cases[index]
+        name = os.path.relpath((case.outputs or case.files)[0], self.output_dir)
+        return self.output_dir / RECORDS / f"{digest(name)}.json"
+
+    def _made_of(self, index: int) -> dict[str, str]:
+        """What the results of a case are made of: the content of its files, all else in its item, and the settings."""
+        return {"input": digest(fingerprint(item=self.dataset.data[index])), "settings": digest(self.settings)}
+
+    def _is_finished(self, index: int) -> bool:
+        outputs = self.cases[index].outputs
+        if not outputs or not all(path.is_file() for path in outputs):
+            return False
+        try:
+            return json.loads(self._record_file(index).read_text(encoding="utf-8")) == self._made_of(index)
+        except (FileNotFoundError, ValueError):
+            return False
 
     def _iteration(self, engine: Any, index: Any) -> Any:
         start = time.perf_counter()
         problem = ""
         try:
-            for path in self.cases[index].outputs:
+            record = self._record_file(index)
+            for path in [record, *self.cases[index].outputs]:
                 path.unlink(missing_ok=True)
+            made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
             engine.state.batch = list_data_collate([self.dataset[index]])
             output: Any = super()._iteration(engine, engine.state.batch)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            write_json(record, made_of)
         except Exception as error:  # of a reader, a transform, the network, the memory or the disk
-            problem = _root_cause(error)
+            problem = root_cause(error)
             self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
             engine.state.batch, output = None, []
         if problem and torch.cuda.is_available():
@@ -259,7 +290,7 @@ class CohortEvaluator(SupervisedEvaluator):
         rows, text = [records[index] for index in sorted(records)], io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([CaseRecord._fields, *rows])
         table = self.output_dir / CASES_FILE
-        _replace_text(table, text.getvalue())
+        write_text(table, text.getvalue())
         counts = {status: sum(row.status == status for row in rows) for status in (SEGMENTED, FINISHED, FAILED)}
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         self.logger.info(f"{summary}. The results lie in {self.output_dir}, and {CASES_FILE} lists them.")
@@ -269,31 +300,3 @@ class CohortEvaluator(SupervisedEvaluator):
             raise CohortError(
                 f"{len(failed)} of {len(rows)} cases failed, the others are segmented. See {table}.{listed}{rest}"
             )
-
-
-def _is_finished(case: _Case, since: int) -> bool:
-    try:
-        start = max([since, *(file.stat().st_mtime_ns for file in case.files)])
-        return all(path.stat().st_mtime_ns >= start for path in case.outputs)
-    except FileNotFoundError:
-        return False
-
-
-def _checksum(network: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or 'no details'}"
-
-
-def _replace_text(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

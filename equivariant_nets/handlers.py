@@ -16,6 +16,7 @@ from monai.engines import IterationEvents
 from monai.transforms import LoadImage, Orientation
 
 from .data.images import images_folder
+from .files import replace_file
 from .report import case_name, photograph_with_labels, three_planes
 
 __all__ = ["ClassMetricsSaver", "GradientClipper", "PreviewSaver", "WeightsLoader"]
@@ -141,13 +142,11 @@ class PreviewSaver:
             prediction = item[self.pred_key]
             source = prediction.meta["filename_or_obj"]
             case = case_name(self.output_name_formatter(prediction.meta, self)["subject"])
-            path = self.path_of(prediction.meta)
-            unfinished = path.with_name(f".{path.name}")
             image: Any
-            if prediction.ndim == 3:
-                image = LoadImage(reader="PILReader", image_only=True, ensure_channel_first=True)(source)
-                photograph_with_labels(image, prediction[0], unfinished)
-            else:
-                image = to_ras(LoadImage(image_only=True, ensure_channel_first=True)(source))
-                three_planes(image[0], [(case, to_ras(prediction)[0])], unfinished, spacing_mm=image.pixdim.tolist())
-            unfinished.replace(path)
+            with replace_file(self.path_of(prediction.meta)) as path:
+                if prediction.ndim == 3:
+                    image = LoadImage(reader="PILReader", image_only=True, ensure_channel_first=True)(source)
+                    photograph_with_labels(image, prediction[0], path)
+                else:
+                    image = to_ras(LoadImage(image_only=True, ensure_channel_first=True)(source))
+                    three_planes(image[0], [(case, to_ras(prediction)[0])], path, spacing_mm=image.pixdim.tolist())

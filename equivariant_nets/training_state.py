@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import zipfile
@@ -16,11 +15,14 @@ from ignite import distributed as idist
 from ignite.engine import Events
 from ignite.handlers import Checkpoint
 from monai.engines import SupervisedTrainer, Workflow
-from monai.handlers import CheckpointSaver, EarlyStopHandler
+from monai.handlers import CheckpointSaver, EarlyStopHandler, ValidationHandler
 from monai.transforms import Randomizable, Transform
+from monai.utils import get_seed
 from torch import nn
 from torch.utils.data import Dataset
 
+from .files import replace_file
+from .fingerprints import Fingerprint, differences, fingerprint
 from .switches import is_on
 
 __all__ = ["TrainingState"]
@@ -28,7 +30,8 @@ __all__ = ["TrainingState"]
 FILE_NAME = "training_state.pt"
 PREVIOUS_FILE_NAME = "training_state_previous.pt"
 KEYS = (
-    "settings", "network", "optimizer", "lr_scheduler", "scaler", "epoch", "stopped", "engines", "handlers", "random",
+    "fingerprint", "network", "optimizer", "lr_scheduler", "scaler", "epoch", "stopped", "engines", "handlers",
+    "random",
 )  # fmt: skip
 
 
@@ -45,6 +48,11 @@ class TrainingState:
     where ``epoch_length`` ended the last one early. Workers that outlive an epoch (``persistent_workers``) keep random
     states of their own, and a GPU adds in an order of its own: such a training goes on, but not bit by bit.
 
+    The file also holds the :func:`equivariant_nets.fingerprints.fingerprint` of all that decides what is learned:
+    network, loss, optimizer with what acts before its steps, schedule, data with its transforms and order, inferer,
+    epochs and their length, seed, number of processes, validation and early stopping. What is resumed must have the
+    same; the error says what differs.
+
     Put it behind the handlers that validate and set the learning rate, and on each process.
 
     Args:
@@ -54,12 +62,10 @@ class TrainingState:
         lr_scheduler: of the trainer's optimizer.
         validator: the engine that finds the best metric.
         val_handlers: its handlers, of which ``CheckpointSaver`` and ``EarlyStopHandler`` have a state.
-        settings: by name, numbers and texts that must be the same when the training goes on. Those of the trainer are
-            added: its epochs and their length, the number of cases and of processes.
 
     Raises:
-        ValueError: ``resume`` is not legal; when the training resumes, the file is damaged, or belongs to a training of
-            another network, other data or other settings.
+        ValueError: ``resume`` is not legal; when the training resumes, the file is damaged, or belongs to a training
+            with another fingerprint.
     """
 
     def __init__(
@@ -69,14 +75,13 @@ class TrainingState:
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         validator: Workflow,
         val_handlers: Sequence[Any],
-        settings: Mapping[str, Any],
     ) -> None:
         self.path = Path(save_dir) / FILE_NAME
         self.resume = is_on("resume", resume)
         self.lr_scheduler = lr_scheduler
         self.validator = validator
         self.val_handlers = val_handlers
-        self.settings = dict(settings)
+        self.fingerprint: Fingerprint = {}  # of the training that runs
 
     def attach(self, engine: SupervisedTrainer) -> None:
         """Register with a trainer, as ignite's handlers do."""
@@ -88,6 +93,9 @@ class TrainingState:
         """Put the trainer where the file says; without ``resume``, put the file of an earlier training aside."""
         if engine.state.epoch > 0:  # a later run of the same trainer
             return
+        # Of the first process, for the others have other handlers; before anything is used, and so changes.
+        found: Any = idist.all_gather(self._fingerprint(engine) if idist.get_rank() == 0 else None)
+        self.fingerprint = found[0]
         if self.resume and self.path.is_file():
             self._load(engine)
         elif self.resume:
@@ -106,7 +114,7 @@ class TrainingState:
         if idist.get_rank() != 0:
             return
         state = {
-            "settings": self._all_settings(engine),
+            "fingerprint": {**self.fingerprint, "epochs": engine.state.max_epochs},
             "network": _unwrapped(engine.network).state_dict(),
             "optimizer": engine.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict(),
@@ -118,16 +126,16 @@ class TrainingState:
             "random": random_of_processes,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_name(f"{FILE_NAME}.tmp")
-        with unfinished.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path)
+        with replace_file(self.path) as unfinished:
+            torch.save(state, unfinished)
 
     def _load(self, engine: SupervisedTrainer) -> None:
         state = self._read()
-        self._check_settings(state["settings"], self._all_settings(engine))
+        if changes := differences(state["fingerprint"], self.fingerprint):
+            raise ValueError(
+                f"{self.path} was written by another training: {changes}. Resume with the data and settings of before, "
+                "or delete the file to start again."
+            )
         try:
             _unwrapped(engine.network).load_state_dict(state["network"])
             engine.optimizer.load_state_dict(state["optimizer"])
@@ -164,23 +172,30 @@ class TrainingState:
             ) from problem
         return state
 
-    def _check_settings(self, former: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-        names = [name for name in {**former, **present} if former.get(name) != present.get(name)]
-        if names:
-            changes = ", ".join(f"{name}={present.get(name)!r} (before: {former.get(name)!r})" for name in names)
-            raise ValueError(
-                f"{self.path} was written with other settings: {changes}. Resume with the settings of before, or "
-                "delete the file to start again."
-            )
-
-    def _all_settings(self, engine: SupervisedTrainer) -> dict[str, Any]:
-        return {
-            **self.settings,
-            "epochs": engine.state.max_epochs,
-            "epoch_length": engine.state.epoch_length,
-            "training cases": len(_dataset(engine)),
-            "processes": idist.get_world_size(),
-        }
+    def _fingerprint(self, engine: SupervisedTrainer) -> Fingerprint:
+        """What decides about the result of a training."""
+        validator: Any = self.validator
+        loader: Any = engine.data_loader
+        return fingerprint(
+            seed=get_seed(),
+            processes=idist.get_world_size(),
+            epochs=engine.state.max_epochs,
+            epoch_length=engine.state.epoch_length,
+            network=_unwrapped(engine.network),
+            loss=engine.loss_function,
+            optimizer=engine.optimizer,
+            lr_scheduler=self.lr_scheduler,
+            data=loader.dataset,
+            order=loader.batch_sampler,
+            inferer=engine.inferer,
+            iteration=engine._process_function,
+            validation={
+                "intervals": [handler.interval for handler in _handlers(engine, ValidationHandler)],
+                "data": validator.data_loader.dataset,
+                "inferer": validator.inferer,
+                "early_stopping": [item for item in self.val_handlers if isinstance(item, EarlyStopHandler)],
+            },
+        )
 
     def _items_with_state(self) -> list[Any]:
         """What the validator's handlers keep between epochs: ignite's checkpoint and early stopping within MONAI's."""
@@ -197,6 +212,13 @@ def _unwrapped(network: nn.Module) -> nn.Module:
 def _dataset(engine: SupervisedTrainer) -> Any:
     loader: Any = engine.data_loader
     return loader.dataset
+
+
+def _handlers(engine: Any, kind: type) -> list[Any]:
+    """The handlers of one kind that an engine calls, also at every n-th event alone, where ignite wraps them."""
+    called = [handler for handlers in engine._event_handlers.values() for handler, *_ in handlers]
+    unwrapped = [handler._parent() if hasattr(handler, "_parent") else handler for handler in called]
+    return [handler for handler in unwrapped if isinstance(handler, kind)]
 
 
 def _best_metric(workflow: Workflow) -> tuple[float, int]:

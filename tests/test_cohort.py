@@ -1,7 +1,10 @@
 """Laws of segmenting many images: each once, past those that fail, and as if the run had never been stopped."""
 
 import csv
+import logging
 import os
+import re
+import shutil
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -9,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from monai.data import Dataset
-from monai.transforms import AsDiscreted, Compose
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import AsDiscreted, Compose, Spacingd
 
 import equivariant_nets.cohort as cohort
 from equivariant_nets.cohort import CohortError, CohortEvaluator, SaveSegmentationd
@@ -38,14 +42,16 @@ def write_images(folder, *names, size=(6, 7, 8)):
     return folder
 
 
-def evaluator(dataset_dir, output_dir, pattern="**/*.nii.gz", threshold=0.5, settings=(), previews=False, **options):
-    preprocessing = Compose([LoadVolumed("image"), CheckVolumed("image")])
+def evaluator(
+    dataset_dir, output_dir, pattern="**/*.nii.gz", threshold=0.5, level=0.5, pixdim=1.0, previews=False, **options
+):
+    preprocessing = Compose([LoadVolumed("image"), CheckVolumed("image"), Spacingd("image", pixdim)])
     save = SaveSegmentationd("pred", output_dir, dataset_dir, output_postfix="seg", print_log=False)
     return CohortEvaluator(
         device=torch.device("cpu"), dataset=Dataset(image_datalist(dataset_dir, pattern), preprocessing),
-        network=Threshold(threshold), postprocessing=Compose([AsDiscreted("pred", threshold=0.5), save]),
+        network=Threshold(threshold), postprocessing=Compose([AsDiscreted("pred", threshold=level), save]),
         val_handlers=[PreviewSaver(output_dir, dataset_dir=dataset_dir)] if previews else [], output_dir=output_dir,
-        settings=dict(settings), **options,
+        **options,
     )  # fmt: skip
 
 
@@ -136,16 +142,59 @@ def test_what_decides_the_result_decides_what_is_finished(tmp_path):
     assert np.array_equal(
         nib.load(output / "a_seg.nii.gz").get_fdata(), nib.load(folder / "a.nii.gz").get_fdata() > 0.6
     )
-    assert redone(threshold=0.6, settings={"spacing_mm": (1, 2)}) == ["a", "b"]
-    assert redone(threshold=0.6, settings={"spacing_mm": [1, 2]}) == []
+    assert redone(threshold=0.6, level=0.4) == ["a", "b"]
+    assert redone(threshold=0.6, level=0.4) == []
     assert redone() == ["a", "b"]
     assert redone(overwrite="true") == ["a", "b"]
     (output / "b_seg.nii.gz").unlink()
     assert redone() == ["b"]
-    write_images(folder, "a.nii.gz")
+    write_images(folder, "a.nii.gz", size=(6, 7, 5))
     assert redone() == ["a"]
     assert redone(previews=True) == ["a", "b"]
     assert redone(previews=True) == []
+
+
+def test_an_image_counts_by_its_content_and_neither_by_its_time_nor_by_its_place(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    other = write_images(tmp_path / "other", "c.nii.gz", "a.nii.gz") / "a.nii.gz"
+    os.utime(other, (0, 0))
+    shutil.copy2(other, folder / "a.nii.gz")  # another patient, under a time stamp long ago
+    os.utime(folder / "b.nii.gz")  # the same patient, copied today
+    assert segment(folder, output) == {"a.nii.gz": "segmented", "b.nii.gz": "finished before"}
+    found = nib.load(output / "a_seg.nii.gz").get_fdata()
+    assert np.array_equal(found, nib.load(other).get_fdata() > 0.5)
+    folder.rename(tmp_path / "moved")
+    output.rename(tmp_path / "moved_out")
+    again = segment(tmp_path / "moved", tmp_path / "moved_out")
+    assert again == dict.fromkeys(["a.nii.gz", "b.nii.gz"], "finished before")
+
+
+def test_a_correction_by_hand_stays(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    corrected = nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), np.eye(4))
+    nib.save(corrected, output / "a_seg.nii.gz")
+    before = (output / "a_seg.nii.gz").read_bytes()
+    assert segment(folder, output) == {"a.nii.gz": "finished before"}
+    assert (output / "a_seg.nii.gz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"threshold": 0.6}, r"weights: \w{64} before"),
+        ({"level": 0.6}, r"postprocessing\[0\]\.threshold\S*: \[?0\.5\]? before, \[?0\.6\]? now"),
+        ({"inferer": SlidingWindowInferer(4)}, r"inferer: \S*SimpleInferer before, \S*SlidingWindowInferer now"),
+        ({"pixdim": 2.0}, r"preprocessing\[2\]\.\S*pixdim: \[1\] before, \[2\] now"),
+    ],
+)  # fmt: skip
+def test_the_log_says_what_differs(tmp_path, caplog, changes, words):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    with caplog.at_level(logging.WARNING):
+        assert segment(folder, output, **changes) == {"a.nii.gz": "segmented"}
+    assert re.search(rf"are segmented anew\. What differs: (.*; )?{words}", caplog.text)
 
 
 class Killed(BaseException):

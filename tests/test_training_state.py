@@ -13,6 +13,7 @@ from monai.utils import set_determinism
 from torch import distributed, nn
 from torch.utils.data import DistributedSampler
 
+from equivariant_nets.handlers import GradientClipper
 from equivariant_nets.training_state import TrainingState
 
 EPOCHS = 4
@@ -28,24 +29,26 @@ class Training:
 
     def __init__(
         self, folder, resume=False, seed=0, epoch_length=None, num_workers=0, channels=2, patience=9, writes=True,
-        stop=None,
+        stop=None, loss=None, max_norm=None, interval=1, std=0.5, learning_rate=0.05, value=4.0, batch_size=1,
     ):  # fmt: skip
         self.several = distributed.is_initialized()
         rank = distributed.get_rank() if self.several else 0
         set_determinism(seed + rank)
         data = [{"image": torch.full((1, 6, 6), float(case)), "label": torch.ones(1, 6, 6)} for case in range(5)]
+        data[4]["image"][:] = value
         transform = Compose(
-            [RandAffined("image", prob=0.7, rotate_range=1.0), RandGaussianNoised("image", prob=0.7, std=0.5)]
+            [RandAffined("image", prob=0.7, rotate_range=1.0), RandGaussianNoised("image", prob=0.7, std=std)]
         )
         dataset = CacheDataset(data, transform, progress=False)
         order = {"sampler": DistributedSampler(dataset)} if self.several else {"shuffle": True}
-        loader = DataLoader(dataset, num_workers=num_workers, batch_size=1, **order)
+        loader = DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, **order)
         self.network = nn.Sequential(
             nn.Conv2d(1, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.Dropout(0.3), nn.Conv2d(channels, 1, 1)
         )
         if self.several:
             self.network = nn.parallel.DistributedDataParallel(self.network)
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=0.05)
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=learning_rate)
+        GradientClipper(optimizer, max_norm).attach(None)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)
         early_stop = EarlyStopHandler(patience, lambda engine: engine.state.metrics["score"])
         saver = CheckpointSaver(
@@ -56,11 +59,11 @@ class Training:
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.score)
         for handler in (saver, early_stop) if rank == 0 else (early_stop,):
             handler.attach(self.validator)
-        state = TrainingState(folder, resume, schedule, self.validator, [saver, early_stop], {"seed": seed})
-        handlers = [LrScheduleHandler(schedule, print_lr=False), ValidationHandler(1, self.validator)]
+        state = TrainingState(folder, resume, schedule, self.validator, [saver, early_stop])
+        handlers = [LrScheduleHandler(schedule, print_lr=False), ValidationHandler(interval, self.validator)]
         self.trainer = SupervisedTrainer(
-            torch.device("cpu"), EPOCHS, loader, self.network, optimizer, nn.MSELoss(), epoch_length=epoch_length,
-            train_handlers=[*handlers, state] if writes else handlers,
+            torch.device("cpu"), EPOCHS, loader, self.network, optimizer, loss or nn.MSELoss(),
+            epoch_length=epoch_length, train_handlers=[*handlers, state] if writes else handlers,
         )  # fmt: skip
         early_stop.set_trainer(self.trainer)
         self.seen = []
@@ -145,7 +148,7 @@ def test_the_parts_of_a_training_of_two_processes_make_the_whole(tmp_path):
     assert same_results(tmp_path / "whole", tmp_path / "parts")
     first, second = read(tmp_path / "parts" / "training_state.pt")["random"]
     assert not same(first, second)
-    with pytest.raises(ValueError, match=r"processes=1 \(before: 2\)"):
+    with pytest.raises(ValueError, match="processes: 2 before, 1 now"):
         Training(tmp_path / "parts", resume=True).run()
 
 
@@ -249,11 +252,19 @@ def test_a_file_that_is_no_state_of_a_training_is_refused(damage, message, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"channels": 3}, "another network"),
-        ({"seed": 1}, r"seed=1 \(before: 0\)"),
-        ({"epoch_length": 4}, r"epoch_length=4 \(before: 5\)"),
+        ({"channels": 3}, r"network\.0\.bias: torch\.float32 \[2\] before, torch\.float32 \[3\] now"),
+        ({"seed": 1}, "seed: 0 before, 1 now"),
+        ({"epoch_length": 4}, "epoch_length: 5 before, 4 now"),
+        ({"patience": 2}, r"patience: 9 before, 2 now"),
+        ({"loss": nn.L1Loss()}, r"loss: torch\.nn\.modules\.loss\.MSELoss before, .*L1Loss now"),
+        ({"max_norm": 0.5}, r"optimizer\.before_each_step\[0\]\.max_norm: None before, 0\.5 now"),
+        ({"interval": 2}, r"validation\.intervals: \[1\] before, \[2\] now"),
+        ({"std": 0.25}, r"data\.transform\[1\]\S*std: 0\.5 before, 0\.25 now"),
+        ({"learning_rate": 0.1}, r"lr: 0\.05 before, 0\.1 now"),
+        ({"value": 7.0}, r"data\.data\[4\]\.image: \S+ \[1, 6, 6\] sha256:\w{8} before"),
+        ({"batch_size": 2}, r"order\.batch_size: 1 before, 2 now"),
     ],
-    ids=["network", "seed", "epoch_length"],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_another_network_or_other_settings_are_refused(options, message, tmp_path):
     interrupted(tmp_path, Events.EPOCH_STARTED(once=2))

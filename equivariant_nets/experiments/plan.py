@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.reference_resolver import ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
+
+from .. import __version__
+from ..errors import root_cause
+from ..fingerprints import digest, fingerprint, is_place
 
 __all__ = ["PLOTS", "Experiment", "Run", "read_experiment"]
 
@@ -17,6 +24,7 @@ PLOTS = ("rotation", "curve", "structures", "parameters")
 _KEYS = {"title", "question", "plot", "networks", "vary", "seeds", "overrides", "evaluation", "quick"}
 _QUICK_KEYS = {"vary", "seeds", "overrides", "evaluation"}
 _NETWORK_KEYS = {"bundle", "overrides", "vary"}
+_EVALUATION = ("train.json", "evaluate.json")
 _OWN_KEYS = {"seed", "dataset_dir", "output_dir", "ckpt_dir", "bundle_root", "resume"}  # what the engine itself sets
 
 
@@ -47,22 +55,34 @@ class Run:
 
     @cached_property
     def training_id(self) -> str:
-        """Name of the training: the same wherever the bundle, the data and the overrides are the same."""
-        return f"{self.bundle.name}-{_digest([self.bundle.name, str(self.dataset_dir), self.overrides])}"
+        """Name of the training: the same wherever its config, the content of its data and the package are the same."""
+        return f"{self.bundle.name}-{self._digest(['train.json'], {})}"
 
     @cached_property
     def evaluation_id(self) -> str:
-        """Name of the evaluation of that training."""
-        return f"evaluation-{_digest(self.evaluation)}"
+        """Name of the evaluation of that training, likewise."""
+        return f"evaluation-{self._digest(_EVALUATION, self.evaluation)}"
 
-    def parser(self) -> ConfigParser:
-        """The config of the evaluation, for building the network or a part of it."""
+    def parser(self, configs: Sequence[str] = _EVALUATION) -> ConfigParser:
+        """The config of the evaluation, or another, for building the network or a part of it."""
         parser = ConfigParser()
-        configs = [str(self.bundle / "configs" / name) for name in ("train.json", "evaluate.json")]
-        parser.read_config(configs)
+        parser.read_config([str(self.bundle / "configs" / name) for name in configs])
         own = {"bundle_root": str(self.bundle), "dataset_dir": str(self.dataset_dir)}
         parser.update({**own, **self.overrides, **self.evaluation})
         return parser
+
+    def _digest(self, configs: Sequence[str], evaluation: dict[str, Any]) -> str:
+        """Of what a command reads: the config below what it runs, with the data lists by the content of their files."""
+        parser = replace(self, evaluation=evaluation).parser(configs)
+        values = what_runs(parser)
+        lists = {id.rpartition(ID_SEP_KEY)[0] for id, value in values.items() if _is_datalist(id, value)}
+        with tempfile.TemporaryDirectory() as folder:  # for a split that a data list writes where results go
+            parser.update({"output_dir": folder, "ckpt_dir": folder})
+            try:
+                data = {id: parser.get_parsed_content(id) for id in sorted(lists)}
+            except Exception as error:  # MONAI hides what was wrong in errors of its own
+                raise ValueError(f"The data of {self.bundle.name} cannot be listed. {root_cause(error)}") from error
+            return digest([__version__, self.bundle.name, fingerprint(config=values, data=data)])
 
 
 @dataclass(frozen=True)
@@ -214,5 +234,24 @@ def _check_overrides(path: Path, run: Run) -> None:
             )
 
 
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+def what_runs(parser: ConfigParser) -> dict[str, Any]:
+    """The values of a bundle's config that reach what it initializes and runs, by their ids, but for places."""
+    values: dict[str, Any] = {}
+    waiting, seen = ["initialize", "run"], set()
+    while waiting:
+        if (id := waiting.pop()) in seen or id not in parser:
+            continue
+        seen.add(id)
+        value = parser[id]
+        if isinstance(value, dict | list):
+            waiting += [f"{id}{ID_SEP_KEY}{key}" for key in (value if isinstance(value, dict) else range(len(value)))]
+        elif id in _OWN_KEYS - {"seed"} or is_place(id.rpartition(ID_SEP_KEY)[2]):
+            continue
+        else:
+            values[id] = value
+            waiting += ReferenceResolver.match_refs_pattern(value) if isinstance(value, str) else []
+    return values
+
+
+def _is_datalist(id: str, value: Any) -> bool:
+    return id.endswith(f"{ID_SEP_KEY}_target_") and isinstance(value, str) and value.endswith("datalist")

@@ -20,13 +20,6 @@ def read(name, file):
     return json.loads((BUNDLES / name / "configs" / file).read_text(encoding="utf-8"))
 
 
-def read_for_comparison(name, file):
-    """A config without the settings of the evaluator, which repeat those of the network."""
-    config = read(name, file)
-    config.get("evaluator", {}).pop("settings", None)
-    return config
-
-
 @pytest.mark.parametrize(
     ("names", "network"),
     [
@@ -40,7 +33,7 @@ def read_for_comparison(name, file):
 )
 def test_the_conventional_reference_differs_in_its_network_alone(names, network):
     for file, same_but in (("train.json", {"learning_rate"}), ("inference.json", {"threshold"})):
-        equivariant, conventional = (read_for_comparison(name, file) for name in names)
+        equivariant, conventional = (read(name, file) for name in names)
         keys = equivariant.keys() | conventional.keys()
         different = {key for key in keys if equivariant.get(key) != conventional.get(key)}
         assert different - same_but == network

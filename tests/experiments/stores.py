@@ -22,7 +22,11 @@ CASES = tuple(f"case_{index:02d}" for index in range(8))
 
 
 def make_experiment(folder, networks=("steerable", "conventional"), values=(None,), seeds=(0, 1), **changes):
-    """An experiment on a bundle that is never read; a value is the override ``width``."""
+    """An experiment on a bundle that runs nothing but its overrides; a value is the override ``width``."""
+    configs = folder / "bundles" / "fast" / "configs"
+    configs.mkdir(parents=True, exist_ok=True)
+    (configs / "train.json").write_text(json.dumps({"run": ["@seed", "@net", "@width"], "width": 1}))
+    (configs / "evaluate.json").write_text("{}")
     runs = [
         Run(name, folder / "bundles" / "fast", {"seed": s, "net": name} | ({"width": v} if v else {}), {}, v, folder)
         for s in seeds
@@ -94,6 +98,7 @@ def write_pictured_bundle(folder, cases=CASES):
         "seed": 0,
         "net": "",
         "width": 1,
+        "run": ["@seed", "@net", "@width"],
         "class_names": ["anterior", "posterior"],
         "include_background": False,
         "evaluation_data": items,

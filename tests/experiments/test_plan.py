@@ -1,10 +1,11 @@
 """Experiments are read from files: what runs they ask for, which of them are the same, and what is no experiment."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from equivariant_nets.experiments import read_experiment
+from equivariant_nets.experiments import plan, read_experiment
 
 EXPERIMENTS = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.json"))
 
@@ -56,10 +57,63 @@ def test_a_change_of_what_is_trained_is_another_training(experiment_file, tmp_pa
     assert first.training_id != read_experiment(experiment_file(**changes), tmp_path).runs[0].training_id
 
 
-def test_other_data_is_another_training(experiment_file, tmp_path):
+def test_other_data_is_another_training_and_the_same_elsewhere_is_not(experiment_file, tmp_path):
     path, other = experiment_file(), tmp_path / "other"
     other.mkdir()
-    assert read_experiment(path, tmp_path).runs[0].training_id != read_experiment(path, other).runs[0].training_id
+    (other / "case.txt").write_text("a case")
+
+    def training_id():
+        return read_experiment(path, other).runs[0].training_id
+
+    assert read_experiment(path, tmp_path).runs[0].training_id == training_id()
+    (other / "case.txt").write_text("another")
+    changed = training_id()
+    (other / "more.txt").write_text("a case")
+    assert len({read_experiment(path, tmp_path).runs[0].training_id, changed, training_id()}) == 3
+    (other / "case.txt").unlink()
+    (other / "more.txt").unlink()
+    with pytest.raises(ValueError, match=r"The data of fast cannot be listed\. FileNotFoundError: No file in .*other"):
+        training_id()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "trained"),
+    [
+        ("width", 5, False),  # which the experiment overrides
+        ("epochs", 7, True),
+        ("network_def", {"_target_": "torch.nn.Linear", "in_features": "@width", "out_features": 2}, True),
+        ("sweep_angles", [7], False),  # which the experiment's evaluation overrides
+        ("imports", ["$import os", "$import torch", "$import math"], False),
+        ("dataset_dir", "elsewhere", False),
+        ("unread", 3, False),
+    ],
+)
+def test_a_bundle_that_was_edited_is_another_training_where_what_it_runs_is(
+    experiment_file, tmp_path, key, value, trained
+):
+    path = experiment_file()
+    before = read_experiment(path, tmp_path).runs[0]
+    ids = before.training_id, before.evaluation_id
+    config = tmp_path / "bundles" / "fast" / "configs" / "train.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: value}))
+    now = read_experiment(path, tmp_path).runs[0]
+    assert (now.training_id != ids[0]) == trained
+
+
+def test_another_version_of_the_package_is_another_training(experiment_file, tmp_path, monkeypatch):
+    path = experiment_file()
+    before = read_experiment(path, tmp_path).runs[0].training_id
+    monkeypatch.setattr(plan, "__version__", "0.0.0")
+    assert read_experiment(path, tmp_path).runs[0].training_id != before
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_the_bundles_of_the_experiments_here_name_their_data_and_what_they_run(path, tmp_path):
+    for run in {run.bundle: run for run in read_experiment(path, tmp_path).runs}.values():
+        values = plan.what_runs(run.parser(["train.json"]))
+        assert {value for id, value in values.items() if plan._is_datalist(id, value)}
+        assert {"seed", "network_def::_target_", "train::dataset::_target_"} <= set(values)
+        assert not {"output_dir", "device", "num_workers", "bundle_root", "ckpt_path"} & set(values)
 
 
 @pytest.mark.parametrize(

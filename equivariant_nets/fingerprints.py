@@ -179,6 +179,8 @@ class _Walk:
         if isinstance(item, functools.partial):
             yield from self(where, item.func)
             yield from self(f"{where}.arguments", {**dict(enumerate(item.args)), **item.keywords})
+        elif isinstance(item, types.MethodType) and isinstance(item.__self__, Engine):
+            yield where, _name_of(type(item.__self__))
         elif isinstance(item, types.MethodType):
             yield f"{where}.method", item.__func__.__qualname__
             yield from self(where, item.__self__)

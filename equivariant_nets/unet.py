@@ -134,7 +134,7 @@ class PlainUNet(nn.Module):
                 f"least {smallest} voxels, and one of them as many as in {larger}, so that more than one voxel is "
                 "left. Pad the input, or build the network with a smaller depth."
             )
-        return x.as_subclass(Tensor)
+        return x if type(x) is Tensor else x.as_subclass(Tensor)
 
 
 class UNet(PlainUNet):

@@ -52,6 +52,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
         size = inputs.shape[2:]
         roi_size = monai.utils.fall_back_tuple(self.roi_size, size)
         fitting = copy.copy(self)
+        fitting.fitted = self.fitted  # which no copy takes along
         fitting.device = kwargs.pop("device", self.device)
         fitting.roi_size, fitting.overlap = self.windows(size, roi_size)
         if fitting.roi_size != roi_size:
@@ -98,7 +99,10 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
             return set()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "fitted": weakref.WeakKeyDictionary()}
+        return {name: value for name, value in vars(self).items() if name != "fitted"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, fitted=weakref.WeakKeyDictionary())
 
 
 def _smaller(window: Sequence[int], step: int = 16) -> Iterator[tuple[int, ...]]:

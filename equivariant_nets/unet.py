@@ -122,7 +122,10 @@ class PlainUNet(nn.Module):
                 f"Input of shape {tuple(x.shape)}: this network takes {axes} with C={self.in_channels}. Add a batch "
                 "and a channel axis where they are missing, or build the network for these channels."
             )
-        dtype = next(self.parameters()).dtype
+        weight = next(self.parameters(), None)
+        if weight is None:  # a replica of nn.DataParallel, whose weights are attributes of their layers
+            weight = next(w for m in self.modules() if isinstance(w := getattr(m, "weight", None), Tensor))
+        dtype = weight.dtype
         if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
             raise ValueError(f"Input of type {x.dtype}: the weights are {dtype}. Convert it with x.to({dtype}).")
         smallest = tuple(2 ** (halvings - 1) + 1 if halvings else 1 for halvings in self.halvings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -42,7 +43,8 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fitted: set[tuple[Any, ...]] = set()  # networks, shapes and windows that were checked
+        # Of each network, the shapes and windows that were checked.
+        self.fitted: weakref.WeakKeyDictionary[Any, set[tuple[Any, ...]]] = weakref.WeakKeyDictionary()
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
@@ -50,6 +52,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
         size = inputs.shape[2:]
         roi_size = monai.utils.fall_back_tuple(self.roi_size, size)
         fitting = copy.copy(self)
+        fitting.fitted = self.fitted  # which no copy takes along
         fitting.device = kwargs.pop("device", self.device)
         fitting.roi_size, fitting.overlap = self.windows(size, roi_size)
         if fitting.roi_size != roi_size:
@@ -68,8 +71,8 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
 
     def _check_memory(self, inputs: torch.Tensor, network: Callable[..., Any]) -> None:
         window = monai.utils.ensure_tuple(self.roi_size)
-        key = (id(network), inputs.shape, inputs.dtype, window)
-        if key in self.fitted:
+        fitted, key = self._fitted_of(network), (inputs.shape, inputs.dtype, window)
+        if key in fitted:
             return
         # The last resort of what adapts itself is to stitch on the CPU.
         memory = SlidingWindowMemory(
@@ -87,7 +90,19 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
             )
         needs = " and ".join(str(need) for need in memory.needs(window))
         logger.info("A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
-        self.fitted.add(key)
+        fitted.add(key)
+
+    def _fitted_of(self, network: Callable[..., Any]) -> set[tuple[Any, ...]]:
+        try:
+            return self.fitted.setdefault(network, set())
+        except TypeError:  # nothing can refer to it weakly: it is checked at every call
+            return set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "fitted"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, fitted=weakref.WeakKeyDictionary())
 
 
 def _smaller(window: Sequence[int], step: int = 16) -> Iterator[tuple[int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .plain import plain_convolution
+from .precision import autocast_off
 
-__all__ = ["SHARE_OF_MEAN", "AssembledConvolution", "gaussian_ring", "placed", "tap_correlation"]
+__all__ = ["SHARE_OF_MEAN", "AssembledConvolution", "gaussian_ring", "tap_correlation"]
 
 RING_SIGMA = 0.6  # voxels: narrower rings alias, wider ones blur into each other
 # The inputs for which kernels are normalised: correlated over this many voxels, as images and pooled features are, with
@@ -74,20 +75,13 @@ class AssembledConvolution(nn.Module):
         """The bias of each channel, ``(C_out,)``."""
         raise NotImplementedError
 
-    def _place_bases(self) -> None:
-        """Fetch what the kernel is made of to the device and type of the weights; the constructor calls it, too."""
-        raise NotImplementedError
-
-    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> AssembledConvolution:
-        super()._apply(fn, recurse)
-        self._place_bases()
-        return self
-
     def _kernel_for_call(self) -> Tensor:
         """Assemble the kernel, or take that of the last call where no gradient is asked for and no weight changed.
 
-        The weights themselves are compared: version counters miss what is written through ``.data``."""
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        The weights themselves are compared: version counters miss what is written through ``.data``. Weights that are
+        no parameters are put in place for one call, and may be those of a transform, which have no values."""
+        recorded = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if recorded or self.weight.is_meta or not isinstance(self.weight, nn.Parameter):
             self._cached = None
             return self.kernel()
         if self._cached is None or not _same(self._cached[0], self.weight):
@@ -95,7 +89,7 @@ class AssembledConvolution(nn.Module):
         return self._cached[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast_off(x):
             kernel = self._kernel_for_call()
         padding = [taps // 2 for taps in self.taps]
         return CONVOLUTIONS[len(self.taps)](x, kernel, self.dense_bias(), padding=padding, groups=self.groups)
@@ -111,18 +105,3 @@ class AssembledConvolution(nn.Module):
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
-
-
-_PLACED: dict[Hashable, Tensor] = {}
-
-
-def placed(make: Callable[..., Tensor], arguments: Sequence[Hashable], like: Tensor) -> Tensor:
-    """``make(*arguments)`` on the device and in the type of a tensor, made once and shared by all layers of a process.
-
-    Not a buffer: it follows the weights from its float64 original, which no cast rounds twice.
-    """
-    key = (make, *arguments, like.device, like.dtype)
-    if key not in _PLACED:
-        with torch.inference_mode(False):  # an inference tensor could never be trained with
-            _PLACED[key] = make(*arguments).to(like.device, like.dtype)
-    return _PLACED[key]

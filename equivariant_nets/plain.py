@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .precision import widened
+
 __all__ = [
     "ACTIVATIONS",
     "PlainAffine",
@@ -19,6 +21,7 @@ __all__ = [
     "PlainInstanceNorm",
     "PlainMaxPool",
     "activate",
+    "gated",
     "materialize",
     "moments",
     "plain_convolution",
@@ -109,7 +112,8 @@ class PlainAffine(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shape = [1, -1] + [1] * (x.dim() - 2)
-        return torch.addcmul(self.shift.view(shape), x, self.scale.view(shape))
+        scale, shift = widened(self.scale).view(shape), widened(self.shift).view(shape)
+        return torch.addcmul(shift, widened(x), scale).to(x.dtype)
 
 
 def moments(x: Tensor, centred: Tensor, axes: list[int]) -> tuple[Tensor, Tensor]:
@@ -146,11 +150,13 @@ class PlainInstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, square = moments(x, self.centred, list(range(2, x.dim())))
-        scale = self.weight * torch.rsqrt(square @ self.average + self.eps)
-        shift = self.bias - mean * scale
+        wide = widened(x)
+        mean, square = moments(wide, self.centred, list(range(2, x.dim())))
+        square = (square.unsqueeze(2) * widened(self.average)).sum(1)  # autocast would round in a matrix product
+        scale = widened(self.weight) * torch.rsqrt(square + self.eps)
+        shift = widened(self.bias) - mean * scale
         shape = list(scale.shape) + [1] * (x.dim() - 2)
-        return torch.addcmul(shift.view(shape), x, scale.view(shape))
+        return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
 
 
 def activate(x: Tensor, name: str) -> Tensor:
@@ -158,6 +164,40 @@ def activate(x: Tensor, name: str) -> Tensor:
     if name == "relu":
         return F.relu(x)
     return F.silu(x) if name == "silu" else F.gelu(x)
+
+
+def gated(
+    x: Tensor,
+    multiplicities: list[int],
+    dims: list[int],
+    activation: str,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    scalar_factor: float,
+    gate_factor: float,
+) -> Tensor:
+    """The operation of :class:`PlainGate`, whose arguments it takes."""
+    channels = [mul * max(dim, 1) for mul, dim in zip(multiplicities, dims)]  # noqa: B905  TorchScript has no zip(strict=)
+    parts = (x if weight is not None else x[:, : sum(channels)]).split(channels, 1)
+    if weight is None:
+        gates = x[:, sum(channels) :]
+    else:
+        scalars: list[Tensor] = []
+        for part, dim in zip(parts, dims):  # noqa: B905
+            if dim == 0:
+                scalars.append(part)
+        gates = F.conv3d(torch.cat(scalars, 1), weight, bias)
+    gates = torch.sigmoid(gates) * gate_factor
+    outputs: list[Tensor] = []
+    used = 0
+    for part, mul, dim in zip(parts, multiplicities, dims):  # noqa: B905
+        if dim == 0:
+            outputs.append(activate(part, activation) * scalar_factor)
+        else:
+            vectors = part.unflatten(1, [mul, dim]) * gates[:, used : used + mul].unsqueeze(2)
+            outputs.append(vectors.flatten(1, 2))
+            used += mul
+    return torch.cat(outputs, 1)
 
 
 class PlainGate(nn.Module):
@@ -177,7 +217,6 @@ class PlainGate(nn.Module):
 
     weight: Tensor | None
     bias: Tensor | None
-    gate_of_channel: Tensor
 
     def __init__(
         self,
@@ -189,38 +228,25 @@ class PlainGate(nn.Module):
         gate_factor: float,
     ) -> None:
         super().__init__()
-        self.channels = [mul * max(dim, 1) for mul, dim in summands]
-        self.single = [dim == 0 for _, dim in summands]
+        self.multiplicities = [mul for mul, _ in summands]
+        self.dims = [dim for _, dim in summands]
         self.activation = activation
-        gated = [dim for mul, dim in summands for _ in range(mul) if dim]
-        gate_of_channel = [gate for gate, dim in enumerate(gated) for _ in range(dim)]
-        self.register_buffer("gate_of_channel", torch.tensor(gate_of_channel, dtype=torch.long))
         self.register_buffer("weight", None if weight is None else weight[:, :, None, None, None])
         self.register_buffer("bias", bias)
         self.scalar_factor = scalar_factor
         self.gate_factor = gate_factor
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        parts = (x if weight is not None else x[:, : sum(self.channels)]).split(self.channels, 1)
-        if weight is None:
-            gates = x[:, sum(self.channels) :]
-        else:
-            scalars: list[Tensor] = []
-            for part, single in zip(parts, self.single):  # noqa: B905  TorchScript has no zip(strict=)
-                if single:
-                    scalars.append(part)
-            gates = F.conv3d(torch.cat(scalars, 1), weight, self.bias)
-        gates = (torch.sigmoid(gates) * self.gate_factor).index_select(1, self.gate_of_channel)
-        outputs: list[Tensor] = []
-        used = 0
-        for part, single in zip(parts, self.single):  # noqa: B905
-            if single:
-                outputs.append(activate(part, self.activation) * self.scalar_factor)
-            else:
-                outputs.append(part * gates[:, used : used + part.shape[1]])
-                used += part.shape[1]
-        return torch.cat(outputs, 1)
+        return gated(
+            x,
+            self.multiplicities,
+            self.dims,
+            self.activation,
+            self.weight,
+            self.bias,
+            self.scalar_factor,
+            self.gate_factor,
+        )
 
 
 class PlainMaxPool(nn.Module):
@@ -247,7 +273,7 @@ class PlainMaxPool(nn.Module):
         outputs: list[Tensor] = []
         for part, components, single in zip(x.split(self.channels, 1), self.components, self.single):  # noqa: B905
             vectors = part.unflatten(1, [-1, components])
-            height = vectors if single else vectors.square().sum(2, keepdim=True)
+            height = vectors if single else widened(vectors).square().sum(2, keepdim=True)
             for axis in self.axes:
                 vectors, height = self._halve(vectors, height, axis + 1)
             outputs.append(vectors.flatten(1, 2))

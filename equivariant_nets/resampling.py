@@ -35,17 +35,26 @@ def window_matrix(size: int, window: list[float], device: torch.device, dtype: t
     return torch.tensor(window + [0.0], device=device, dtype=dtype)[half_voxels]  # noqa: RUF005  TorchScript
 
 
+def resampling_matrix(size: int, window: list[float], up: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What takes an axis of that size to its half, or back to it: window weights whose rows sum to 1."""
+    weights = window_matrix(size, window, device, dtype)
+    if up:
+        weights = weights.transpose(0, 1)
+    return weights / weights.sum(1, keepdim=True)
+
+
 @functools.lru_cache(maxsize=512)
-def _cached_window_matrix(size: int, window: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    return window_matrix(size, list(window), device, dtype)
+def _cached_matrix(size: int, window: tuple[float, ...], up: bool, device: torch.device, dtype: torch.dtype) -> Tensor:
+    with torch.inference_mode(False):  # an inference tensor could never be trained with
+        return resampling_matrix(size, list(window), up, device, dtype)
 
 
-def _weights(size: int, window: list[float], x: Tensor) -> Tensor:
+def _matrix(size: int, window: list[float], up: bool, x: Tensor) -> Tensor:
     # TorchScript has no caches, and sizes can be symbols in other compilers.
     if not torch.jit.is_scripting():  # noqa: SIM102
-        if not torch.compiler.is_compiling():
-            return _cached_window_matrix(size, tuple(window), x.device, x.dtype)
-    return window_matrix(size, window, x.device, x.dtype)
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            return _cached_matrix(size, tuple(window), up, x.device, x.dtype)
+    return resampling_matrix(size, window, up, x.device, x.dtype)
 
 
 def _along_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
@@ -84,8 +93,7 @@ class Downsample(nn.Module):
             x = x.permute(0, 2, 3, 4, 1)
         for axis in self.axes:
             view_axis = axis - 1 if channels_last else axis
-            weights = _weights(x.shape[view_axis], self.weights, x)
-            x = _along_axis(weights / weights.sum(1, keepdim=True), x, view_axis)
+            x = _along_axis(_matrix(x.shape[view_axis], self.weights, False, x), x, view_axis)
         return x.permute(0, 4, 1, 2, 3) if channels_last else x
 
     def extra_repr(self) -> str:
@@ -111,8 +119,7 @@ class Upsample(nn.Module):
         if channels_last:
             x = x.permute(0, 2, 3, 4, 1)
         for axis in self.axes:
-            weights = _weights(size[axis - 2], self.weights, x).transpose(0, 1)
-            x = _along_axis(weights / weights.sum(1, keepdim=True), x, axis - 1 if channels_last else axis)
+            x = _along_axis(_matrix(size[axis - 2], self.weights, True, x), x, axis - 1 if channels_last else axis)
         return x.permute(0, 4, 1, 2, 3) if channels_last else x
 
     def extra_repr(self) -> str:
@@ -142,7 +149,7 @@ class MaxPool(nn.Module):
         self.halved = tuple(halved)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return self.materialize()(x)
         return MAX_POOLS[x.dim() - 2](x, *max_pool_windows(x.shape[2:], self.halved))
 

@@ -122,7 +122,7 @@ class PlainUNet(nn.Module):
                 f"Input of shape {tuple(x.shape)}: this network takes {axes} with C={self.in_channels}. Add a batch "
                 "and a channel axis where they are missing, or build the network for these channels."
             )
-        dtype = next(self.parameters()).dtype
+        dtype = self._weight_type()
         if x.dtype != dtype and not (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
             raise ValueError(f"Input of type {x.dtype}: the weights are {dtype}. Convert it with x.to({dtype}).")
         smallest = tuple(2 ** (halvings - 1) + 1 if halvings else 1 for halvings in self.halvings)
@@ -134,7 +134,13 @@ class PlainUNet(nn.Module):
                 f"least {smallest} voxels, and one of them as many as in {larger}, so that more than one voxel is "
                 "left. Pad the input, or build the network with a smaller depth."
             )
-        return x.as_subclass(Tensor)
+        return x if type(x) is Tensor else x.as_subclass(Tensor)
+
+    def _weight_type(self) -> torch.dtype:
+        for parameter in self.parameters():
+            return parameter.dtype
+        # A replica of nn.DataParallel has none: its weights are attributes of their layers.
+        return next(w.dtype for m in self.modules() if isinstance(w := getattr(m, "weight", None), Tensor))
 
 
 class UNet(PlainUNet):

@@ -9,6 +9,7 @@ import pytest
 @pytest.mark.parametrize(
     "name",
     [
+        "equivariant_nets.constants",
         "equivariant_nets.data.brain_tumor.phantoms",
         "equivariant_nets.data.phantoms",
         "equivariant_nets.interaction.files",

@@ -207,6 +207,23 @@ def test_the_check_is_made_once_for_each_shape_and_logged(network, caplog):
     ]  # fmt: skip
 
 
+def test_the_check_is_made_for_each_network_even_where_one_has_the_place_of_another_in_memory(monkeypatch):
+    checked = []
+    shortage = memory.SlidingWindowMemory.shortage
+    monkeypatch.setattr(
+        memory.SlidingWindowMemory, "shortage", lambda self, window: checked.append(1) or shortage(self, window)
+    )
+    windows, places = inferer(), set()
+    for _ in range(20):
+        net = torch.nn.Conv3d(1, 1, 1).double()
+        places.add(id(net))
+        windows(noise(8, 8, 8), net)
+        del net
+    assert len(places) < 20  # else this test sees nothing
+    assert len(checked) == 20
+    assert not windows.fitted
+
+
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_nothing_is_checked_while_a_program_is_traced(network, monkeypatch):
     monkeypatch.setattr(SlidingWindowInferer, "_check_memory", lambda *_: pytest.fail("checked"))

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels import AssembledConvolution, placed
+from ..constants import Constant
+from ..kernels import AssembledConvolution
 from ..lattice import num_taps
 from .basis import filter_basis
 from .groups import Group
@@ -80,19 +81,15 @@ class _FilterConvolution(AssembledConvolution):
                 f"group={group.name} takes axes to each other whose spacing differs: it is {steps}. Resample to equal "
                 "spacing along these axes, or choose a smaller group, such as V4 in 3-D or D2 in 2-D."
             )
-        basis_of = group, kernel_size, steps
+        basis = Constant(_flat_filters, group, kernel_size, steps)
         taps = num_taps(kernel_size, steps)
-        num_filters = placed(filter_basis, basis_of, torch.empty(0)).shape[1]
+        num_filters = basis.shape[1]
         zeros = torch.zeros(num_fields) if bias else None
         super().__init__(torch.randn(*weight_shape, num_filters), zeros, taps, groups)
         self.group = group
         self.kernel_size = kernel_size
         self._factor = (fan_in * num_filters) ** -0.5
-        self._basis_of = basis_of
-        self._place_bases()
-
-    def _place_bases(self) -> None:
-        self._basis = placed(filter_basis, self._basis_of, self.weight).flatten(2)  # (order, filters, taps)
+        self._basis = basis
 
     def dense_bias(self) -> Tensor | None:
         return None if self.bias is None else self.bias.repeat_interleave(self.group.order)
@@ -137,10 +134,8 @@ class GroupConvolution(_FilterConvolution):
         shape = fields_out, fields_in, size_in
         super().__init__(group, kernel_size, spacing, shape, fields_in * size_in, fields_out, bias)
         self.lifting = lifting
-        relative = np.zeros((group.order, 1), dtype=np.int64) if lifting else group.relative
-        self._cut = bool((relative < 0).any())  # some elements are not read: their weight is 0
-        relative = np.where(relative < 0, size_in, relative)
-        self.register_buffer("_relative", torch.from_numpy(relative).flatten(), persistent=False)
+        self._cut = not lifting and bool((group.relative < 0).any())  # some elements are not read: their weight is 0
+        self._relative = Constant(_relative_elements, group)
 
     def kernel(self) -> Tensor:
         fields_out, fields_in, _, filters = self.weight.shape
@@ -153,10 +148,10 @@ class GroupConvolution(_FilterConvolution):
             channels_in = fields_in * order
             if self._cut:
                 weight = F.pad(weight, (0, 0, 0, 1))
-            weight = weight.index_select(2, self._relative)  # of g^-1 h, for each g and h
+            weight = weight.index_select(2, self._relative.like(weight))  # of g^-1 h, for each g and h
             weight = weight.view(fields_out, fields_in, order, order, filters).permute(2, 0, 1, 3, 4)
             weight = weight.reshape(order, -1, filters)
-        kernel = torch.bmm(weight, self._basis).view(order, fields_out, channels_in, -1)
+        kernel = torch.bmm(weight, self._basis.like(weight)).view(order, fields_out, channels_in, -1)
         return kernel.transpose(0, 1).reshape(fields_out * order, channels_in, *self.taps)
 
     def extra_repr(self) -> str:
@@ -192,9 +187,20 @@ class DepthwiseConvolution(_FilterConvolution):
         super().__init__(group, kernel_size, spacing, (fields,), 1, fields, bias, groups=fields * group.order)
 
     def kernel(self) -> Tensor:
-        kernel = torch.einsum("nb,gbx->ngx", self.weight * self._factor, self._basis)
+        kernel = torch.einsum("nb,gbx->ngx", self.weight * self._factor, self._basis.like(self.weight))
         return kernel.reshape(self.groups, 1, *self.taps)
 
     def extra_repr(self) -> str:
         fields, filters = self.weight.shape
         return f"{fields} fields, {self.group.name}, taps={self.taps}, {filters} filters"
+
+
+def _flat_filters(group: Group | ScaleGroup, kernel_size: int, spacing: tuple[float, ...]) -> Tensor:
+    """The filters of each element, ``(order, filters, taps)``."""
+    return filter_basis(group, kernel_size, spacing).flatten(2)
+
+
+def _relative_elements(group: Group | ScaleGroup) -> Tensor:
+    """g^-1 h for each g and h, ``(order^2,)``; for those that are not read, the number after the last one."""
+    relative = group.relative
+    return torch.from_numpy(np.where(relative < 0, relative.max() + 1, relative)).flatten()

@@ -17,7 +17,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A finite group of orthogonal matrices, the identity first.
+    """A finite group of orthogonal matrices, the identity first. Groups of one name and the same matrices are equal.
 
     Attributes:
         name: such as ``D8``.
@@ -60,6 +60,14 @@ class Group:
         steps = np.array(spacing)
         mixed = np.abs(self.matrices).max(0) > TOLERANCE
         return bool(np.isclose(steps[:, None], steps, rtol=1e-6)[mixed].all())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return self is other or (self.name == other.name and np.array_equal(self.matrices, other.matrices))
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.matrices.shape))
 
     def __repr__(self) -> str:
         return f"Group({self.name}, order {self.order})"

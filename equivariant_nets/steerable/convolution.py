@@ -8,7 +8,8 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from ..kernels import AssembledConvolution, placed
+from ..constants import Constant
+from ..kernels import AssembledConvolution
 from ..lattice import num_taps
 from .basis import RADIAL_BASES, KernelSpace, kernel_basis
 from .irreps import is_scalar, parse_irreps
@@ -90,14 +91,7 @@ class Convolution(AssembledConvolution):
         ]
         self._columns = [(mul, ir.dim) for mul, ir in parsed_in]
         self._paths = [[paths[i, o] for _, i in parsed_in] for _, o in parsed_out]
-        self._bases: list[list[Tensor]] = []
-        self._place_bases()
-
-    def _place_bases(self) -> None:
-        def place(irrep_in: o3.Irrep, irrep_out: o3.Irrep) -> Tensor:
-            return placed(kernel_basis, (irrep_in, irrep_out, self.space), self.weight).flatten(1)
-
-        self._bases = [[place(i, o) for _, i in self.irreps_in] for _, o in self.irreps_out]
+        self._bases = [[Constant(_flat_basis, i, o, space) for _, i in parsed_in] for _, o in parsed_out]
 
     def kernel(self) -> Tensor:
         """The dense kernel, ``(irreps_out.dim, irreps_in.dim, *taps)``, differentiable in the weights."""
@@ -108,7 +102,7 @@ class Convolution(AssembledConvolution):
             for (mul_in, dim_in), paths, basis in zip(self._columns, row_paths, bases, strict=True):
                 count = mul_out * mul_in * paths
                 weight = self.weight[offset : offset + count].view(mul_out * mul_in, paths) * factor
-                block = (weight @ basis).view(mul_out, mul_in, dim_out, dim_in, -1)
+                block = (weight @ basis.like(weight)).view(mul_out, mul_in, dim_out, dim_in, -1)
                 row.append(block.transpose(1, 2).reshape(mul_out * dim_out, mul_in * dim_in, *self.taps))
                 offset += count
             rows.append(torch.cat(row, dim=1))
@@ -127,3 +121,8 @@ class Convolution(AssembledConvolution):
         return (
             f"{self.irreps_in} -> {self.irreps_out}, {', '.join(f'{k}={v}' for k, v in self.space._asdict().items())}"
         )
+
+
+def _flat_basis(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> Tensor:
+    """A kernel basis with a row for each path."""
+    return kernel_basis(irrep_in, irrep_out, space).flatten(1)

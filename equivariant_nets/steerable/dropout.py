@@ -5,6 +5,7 @@ from __future__ import annotations
 from e3nn import o3
 from torch import Tensor, nn
 
+from ..constants import Constant
 from .irreps import irrep_of_channel
 
 __all__ = ["Dropout"]
@@ -20,21 +21,19 @@ class Dropout(nn.Module):
     Shape: ``(B, irreps.dim, D, H, W)`` to the same.
     """
 
-    irrep_of_channel: Tensor
-
     def __init__(self, irreps: o3.Irreps, p: float) -> None:
         super().__init__()
         if not 0 <= p < 1:
             raise ValueError(f"dropout={p} is not a probability; give 0 <= dropout < 1.")
         self.p = p
         self.num_irreps = irreps.num_irreps
-        self.register_buffer("irrep_of_channel", irrep_of_channel(irreps), persistent=False)
+        self._irrep_of_channel = Constant(irrep_of_channel, irreps)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
         keep = x.new_empty(x.shape[0], self.num_irreps).bernoulli_(1 - self.p) / (1 - self.p)
-        return x * keep[:, self.irrep_of_channel].view(*x.shape[:2], *[1] * (x.dim() - 2))
+        return x * keep[:, self._irrep_of_channel.like(x)].view(*x.shape[:2], *[1] * (x.dim() - 2))
 
     def materialize(self) -> nn.Identity:
         """What dropout is in evaluation."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from e3nn import o3
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from ..blocks import numbered
 from ..lattice import Lattice
+from ..precision import autocast_off
 from ..resampling import Downsample
 from .basis import KernelSpace, reachable
 from .convolution import Convolution
@@ -26,23 +27,33 @@ NORMALIZATIONS = {"instance": InstanceNorm, "batch": BatchNorm, "none": None}
 
 
 class Block(nn.Sequential):
-    """Layers in order, where a normalization and the gate after it are one operation."""
+    """Layers in order, where a normalization and the gate after it are one operation, if no hooks wait for either."""
 
     def forward(self, x: Tensor) -> Tensor:
-        affine: tuple[Tensor, ...] = ()
+        norm: InstanceNorm | BatchNorm | None = None  # that is left to the gate after it
         for module in self:
-            if isinstance(module, InstanceNorm | BatchNorm):
-                with torch.autocast(x.device.type, enabled=False):
-                    affine = module.affine(x)
-            elif isinstance(module, Gate):
-                x, affine = module(x, *affine), ()
+            if norm is not None and isinstance(module, Gate) and not _has_hooks(module):
+                with autocast_off(x):
+                    scale, shift = norm.affine(x)
+                x, norm = module(x, scale, shift), None
+                continue
+            if norm is not None:
+                x, norm = norm(x), None
+            if isinstance(module, InstanceNorm | BatchNorm) and not _has_hooks(module):
+                norm = module
             else:
                 x = module(x)
-        return x
+        return x if norm is None else norm(x)
 
     def materialize(self) -> nn.Sequential:
         """The same layers one by one, for :func:`equivariant_nets.materialize`."""
         return nn.Sequential(*self)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether something waits for the calls of a module."""
+    own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(own) or _has_any_global_hook()
 
 
 class SteerableFamily:

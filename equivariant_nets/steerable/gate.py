@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from e3nn import o3
-from scipy.integrate import trapezoid
 from torch import Tensor, nn
 
-from ..plain import ACTIVATIONS, PlainGate, activate
+from ..plain import ACTIVATIONS, PlainGate, activate, gated
+from ..precision import autocast_off
 from .irreps import is_scalar, num_gates, summands
 
 __all__ = ["ACTIVATIONS", "GATES", "Gate"]
 
 GATES = ("scalars", "convolution")
+# Of each activation, from the gradient of its output and its input, as autograd itself computes it.
+ACTIVATION_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "relu": lambda grad, z: torch.ops.aten.threshold_backward(grad, z, 0),
+    "silu": lambda grad, z: torch.ops.aten.silu_backward(grad, z),
+    "gelu": lambda grad, z: torch.ops.aten.gelu_backward(grad, z),
+}
 
 
-def _unit_second_moment(function: Callable[[Tensor], Tensor]) -> float:
-    """The factor that gives function(z) a second moment of 1 for z from N(0, 1), by quadrature."""
-    z = np.linspace(-12, 12, 48001)
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    moment = trapezoid(density * function(torch.from_numpy(z)).numpy() ** 2, z)
-    return float(moment**-0.5)
+@functools.cache
+def _unit_second_moment(name: str) -> float:
+    """The factor that gives function(z) a second moment of 1 for z from N(0, 1), by quadrature.
+
+    Args:
+        name: of the function: ``sigmoid``, or one of :data:`ACTIVATIONS`.
+    """
+    z = torch.linspace(-12, 12, 48001, dtype=torch.float64, device="cpu")
+    values = torch.sigmoid(z) if name == "sigmoid" else activate(z, name)
+    density = torch.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    return float(torch.trapezoid(density * values**2, z)) ** -0.5
 
 
 class Gate(nn.Module):
@@ -61,8 +72,8 @@ class Gate(nn.Module):
         self.irreps = irreps
         self.irreps_in = irreps + o3.Irreps([(num, (0, 1))] if num and own_channels else [])
         self.activation = activation
-        self.scalar_factor = _unit_second_moment(lambda z: activate(z, activation))
-        self.gate_factor = _unit_second_moment(torch.sigmoid)
+        self.scalar_factor = _unit_second_moment(activation)
+        self.gate_factor = _unit_second_moment("sigmoid")
         mixes = num > 0 and not own_channels
         self.weight = nn.Parameter(torch.randn(num, scalars) / math.sqrt(scalars)) if mixes else None
         self.bias = nn.Parameter(torch.zeros(num)) if mixes else None
@@ -78,10 +89,11 @@ class Gate(nn.Module):
         if scale is None or shift is None:
             scale = x.new_ones(1, x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
             shift = torch.zeros_like(scale)
-        if torch.compiler.is_exporting():  # an autograd function would fix the sizes
-            return self.materialize()(torch.addcmul(_over_space(shift, x), x, _over_space(scale, x)))
-        with torch.autocast(x.device.type, enabled=False):
-            return _AffineGate.apply(x, scale, shift, self.weight, self.bias, self)
+        weight, bias = (None if p is None else p.to(scale.dtype) for p in (self.weight, self.bias))
+        with autocast_off(x):
+            if torch.compiler.is_exporting() or torch.jit.is_tracing():  # an autograd function would fix the sizes
+                return _affine_gate(x, scale, shift, weight, bias, self)
+            return _AffineGate.apply(x, scale, shift, weight, bias, self)
 
     def materialize(self) -> PlainGate:
         """The same as plain tensor operations, after a normalization."""
@@ -92,15 +104,23 @@ class Gate(nn.Module):
         return f"{self.irreps_in} -> {self.irreps}, {self.activation}"
 
 
+def _affine_gate(
+    x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None, gate: Gate
+) -> Tensor:
+    """What :class:`_AffineGate` computes, as operations that can be traced, mapped, and differentiated repeatedly."""
+    y = torch.addcmul(_over_space(shift, x), x.to(scale.dtype), _over_space(scale, x))
+    weight = None if weight is None else weight[:, :, None, None, None]
+    mul, dim = (list(values) for values in zip(*summands(gate.irreps), strict=True))
+    return gated(y, mul, dim, gate.activation, weight, bias, gate.scalar_factor, gate.gate_factor).to(x.dtype)
+
+
 class _AffineGate(torch.autograd.Function):
     """gate(scale * x + shift): keeps its inputs, and computes the rest anew in the backward pass."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None, gate: Gate
+        x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None, gate: Gate
     ) -> Tensor:
-        ctx.save_for_backward(x, scale, shift, weight, bias)
-        ctx.gate = gate
         x_wide = x.to(scale.dtype)
         output = torch.empty_like(x_wide[:, : gate.dim])
         z, sigmoids = _scalars_and_gates(x_wide, scale, shift, weight, bias, gate)
@@ -112,50 +132,80 @@ class _AffineGate(torch.autograd.Function):
         return output.to(x.dtype)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.gate = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        return torch.vmap(_affine_gate, in_dims, randomness=info.randomness)(*inputs), 0
+
+    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x_saved, scale, shift, weight, bias = ctx.saved_tensors
-        gate: Gate = ctx.gate
-        x, grad = x_saved.to(scale.dtype), grad.to(scale.dtype)
-        grad_x = torch.empty_like(x)
-        grad_scale = scale.new_zeros(x.shape[:2])
-        grad_shift = torch.zeros_like(grad_scale)
-        z, sigmoids = _scalars_and_gates(x, scale, shift, weight, bias, gate)
-        grad_z = torch.empty_like(z)
-        for channels, own in zip(gate.scalar_slices, _consecutive(gate.scalar_slices), strict=True):
-            with torch.enable_grad():
-                leaf = z[:, own].detach().requires_grad_()
-                y = activate(leaf, gate.activation)
-            grad_y = grad[:, channels] * gate.scalar_factor
-            grad_z[:, own] = torch.autograd.grad(y, leaf, grad_y)[0]
+        inputs = ctx.saved_tensors
+        # With create_graph=True, and under torch.func, the gradient has to have a gradient. Compilers make their own.
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return *_differentiable_gradients(ctx.gate, inputs, grad), None
+        return *_gradients(ctx.gate, inputs, grad, ctx.needs_input_grad), None
 
-        grad_gates = []  # before the sigmoid
-        for (channels, mul, dim), sigmoid in zip(gate.vector_slices, sigmoids, strict=True):
-            vectors, grad_vectors = _vectors(x, channels, mul, dim), _vectors(grad, channels, mul, dim)
-            vector_scale = _vector_scale(x, scale, channels, dim, gate)
+
+def _differentiable_gradients(gate: Gate, inputs: Sequence[Any], grad: Tensor) -> list[Tensor | None]:
+    """Of all inputs, by operations that have gradients themselves."""
+
+    def function(*tensors: Tensor) -> Tensor:
+        remaining = iter(tensors)
+        x, scale, shift, weight, bias = (None if value is None else next(remaining) for value in inputs)
+        return _affine_gate(x, scale, shift, weight, bias, gate)  # type: ignore[arg-type]
+
+    _, pull_back, *_ = torch.func.vjp(function, *(value for value in inputs if value is not None))
+    gradients = iter(pull_back(grad))
+    return [None if value is None else next(gradients) for value in inputs]
+
+
+def _gradients(gate: Gate, inputs: Sequence[Any], grad: Tensor, needed: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """Of those inputs that need one, in as few passes over the features as possible."""
+    x_saved, scale, shift, weight, bias = inputs
+    needs_x, needs_scale, needs_shift, needs_weight, needs_bias, _ = needed
+    x, grad = x_saved.to(scale.dtype), grad.to(scale.dtype)
+    grad_x = torch.empty_like(x) if needs_x else None
+    grad_scale = scale.new_zeros(x.shape[:2]) if needs_scale else None
+    grad_shift = scale.new_zeros(x.shape[:2]) if needs_shift else None
+    z, sigmoids = _scalars_and_gates(x, scale, shift, weight, bias, gate)
+    grad_z = torch.empty_like(z)
+    for channels, own in zip(gate.scalar_slices, _consecutive(gate.scalar_slices), strict=True):
+        grad_z[:, own] = ACTIVATION_GRADIENTS[gate.activation](grad[:, channels] * gate.scalar_factor, z[:, own])
+
+    grad_gates = []  # before the sigmoid
+    for (channels, mul, dim), sigmoid in zip(gate.vector_slices, sigmoids, strict=True):
+        vectors, grad_vectors = _vectors(x, channels, mul, dim), _vectors(grad, channels, mul, dim)
+        vector_scale = _vector_scale(x, scale, channels, dim, gate)
+        if grad_x is not None:
             torch.mul(grad_vectors, (sigmoid * vector_scale).unsqueeze(2), out=_vectors(grad_x, channels, mul, dim))
-            along = _sum_over_components(grad_vectors, vectors)
-            # All components share a scale: each gets its part of that scale's gradient.
+        along = _sum_over_components(grad_vectors, vectors)
+        if grad_scale is not None:  # all components share a scale: each gets its part of that scale's gradient
             grad_scale[:, channels] = (_dot(along, sigmoid) * (gate.gate_factor / dim)).repeat_interleave(dim, 1)
-            grad_gates.append(along.mul_(vector_scale).mul_(sigmoid).mul_(1 - sigmoid))
+        grad_gates.append(along.mul_(vector_scale).mul_(sigmoid).mul_(1 - sigmoid))
 
-        grad_weight = grad_bias = None
-        if grad_gates:
-            grad_gate = torch.cat(grad_gates, 1)
-            if weight is None:
-                grad_z[:, gate.num_scalars :] = grad_gate
-            else:
-                flat = grad_gate.flatten(2)
-                grad_weight = (flat @ z.flatten(2).transpose(1, 2)).sum(0)
-                grad_bias = flat.sum((0, 2))
-                grad_z.add_((weight.T @ flat).view_as(grad_z))
-        for channels, own in zip(gate.scalar_channels, _consecutive(gate.scalar_channels), strict=True):
+    grad_weight = grad_bias = None
+    if grad_gates:
+        grad_gate = torch.cat(grad_gates, 1)
+        if weight is None:
+            grad_z[:, gate.num_scalars :] = grad_gate
+        else:
+            flat = grad_gate.flatten(2)
+            grad_weight = (flat @ z.flatten(2).transpose(1, 2)).sum(0) if needs_weight else None
+            grad_bias = flat.sum((0, 2)) if needs_bias else None
+            grad_z.add_((weight.T @ flat).view_as(grad_z))
+    for channels, own in zip(gate.scalar_channels, _consecutive(gate.scalar_channels), strict=True):
+        if grad_x is not None:
             torch.mul(grad_z[:, own], _over_space(scale[:, channels], x), out=grad_x[:, channels])
+        if grad_scale is not None:
             grad_scale[:, channels] = _dot(grad_z[:, own], x[:, channels])
+        if grad_shift is not None:
             grad_shift[:, channels] = grad_z[:, own].sum((2, 3, 4))
-        if len(scale) == 1:
-            grad_scale, grad_shift = grad_scale.sum(0, keepdim=True), grad_shift.sum(0, keepdim=True)
-        return grad_x.to(x_saved.dtype), grad_scale, grad_shift, grad_weight, grad_bias, None
+    if len(scale) == 1:
+        grad_scale, grad_shift = (None if g is None else g.sum(0, keepdim=True) for g in (grad_scale, grad_shift))
+    return None if grad_x is None else grad_x.to(x_saved.dtype), grad_scale, grad_shift, grad_weight, grad_bias
 
 
 def _scalars_and_gates(

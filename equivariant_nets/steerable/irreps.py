@@ -6,7 +6,16 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-__all__ = ["GROUPS", "irrep_of_channel", "is_scalar", "num_gates", "parse_irreps", "summands"]
+__all__ = [
+    "GROUPS",
+    "average_of_irrep",
+    "irrep_of_channel",
+    "is_scalar",
+    "is_scalar_channel",
+    "num_gates",
+    "parse_irreps",
+    "summands",
+]
 
 GROUPS = ("SO3", "O3")
 
@@ -38,6 +47,17 @@ def irrep_of_channel(irreps: o3.Irreps) -> Tensor:
     """The irrep that each channel belongs to, ``(irreps.dim,)``, with every copy numbered on its own."""
     dims = [ir.dim for mul, ir in irreps for _ in range(mul)]
     return torch.tensor([number for number, dim in enumerate(dims) for _ in range(dim)])
+
+
+def is_scalar_channel(irreps: o3.Irreps) -> Tensor:
+    """Whether each channel is a 0e, ``(irreps.dim,)``."""
+    return torch.tensor([is_scalar(ir) for mul, ir in irreps for _ in range(mul * ir.dim)])
+
+
+def average_of_irrep(irreps: o3.Irreps) -> Tensor:
+    """What takes the channels to the mean over the components of each irrep, ``(irreps.dim, irreps.num_irreps)``."""
+    one_hot = (irrep_of_channel(irreps)[:, None] == torch.arange(irreps.num_irreps)).double()
+    return one_hot / one_hot.sum(0)
 
 
 def num_gates(irreps: o3.Irreps) -> int:

@@ -8,8 +8,10 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from ..constants import Constant
 from ..plain import PlainAffine, PlainInstanceNorm, moments
-from .irreps import irrep_of_channel, is_scalar
+from ..precision import autocast_off, widened
+from .irreps import average_of_irrep, irrep_of_channel, is_scalar, is_scalar_channel
 
 __all__ = ["BatchNorm", "InstanceNorm"]
 
@@ -20,22 +22,16 @@ class _Norm(nn.Module):
     For an irrep with components x_m,
     y_m = weight * (x_m - mean_m) / sqrt(average over space and m of (x_m - mean_m)^2 + eps),
     where the mean is that of the voxels for 0e and 0 otherwise: no other irrep has an invariant constant to subtract.
+    Statistics are float32 at least; the output has the type of the input.
     """
-
-    scalar: Tensor
-    irrep_of_channel: Tensor
-    average: Tensor
 
     def __init__(self, irreps: o3.Irreps, eps: float = 1e-5) -> None:
         super().__init__()
         self.irreps = irreps
         self.eps = eps
-        channels = irrep_of_channel(irreps)
-        scalar = torch.tensor([is_scalar(ir) for mul, ir in irreps for _ in range(mul * ir.dim)])
-        one_hot = channels[:, None] == torch.arange(irreps.num_irreps)
-        self.register_buffer("irrep_of_channel", channels, persistent=False)
-        self.register_buffer("scalar", scalar, persistent=False)
-        self.register_buffer("average", one_hot / one_hot.sum(0), persistent=False)  # over the components of an irrep
+        self._irrep_of_channel = Constant(irrep_of_channel, irreps)
+        self._is_scalar = Constant(is_scalar_channel, irreps)
+        self._average = Constant(average_of_irrep, irreps)
         self.weight = nn.Parameter(torch.ones(irreps.num_irreps))
         self.bias = nn.Parameter(torch.zeros(sum(mul for mul, ir in irreps if is_scalar(ir))))
 
@@ -45,29 +41,33 @@ class _Norm(nn.Module):
 
     def _affine(self, mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and shift for the moments (B or 1, C) and (B or 1, irreps)."""
-        scale = (self.weight * torch.rsqrt(square + self.eps))[:, self.irrep_of_channel]
-        bias = torch.zeros_like(mean).masked_scatter(self.scalar.expand_as(mean), self.bias.expand(len(mean), -1))
+        weight, bias = self._affine_of_channels()
+        scale = weight * torch.rsqrt(square + self.eps)[:, self._irrep_of_channel.like(square)]
         return scale, bias - mean * scale
 
     def _affine_of_channels(self) -> tuple[Tensor, Tensor]:
-        """The learned weight and bias of each channel, ``(C,)``, without gradient."""
-        bias = torch.zeros_like(self.scalar, dtype=self.bias.dtype).masked_scatter(self.scalar, self.bias.detach())
-        return self.weight.detach()[self.irrep_of_channel], bias
+        """The learned weight and bias of each channel, ``(C,)``."""
+        weight, bias = widened(self.weight), widened(self.bias)
+        is_scalar = self._is_scalar.like(bias)
+        zeros = torch.zeros_like(is_scalar, dtype=bias.dtype)
+        return weight[self._irrep_of_channel.like(weight)], zeros.masked_scatter(is_scalar, bias)
 
     def _moments(self, x: Tensor, over_batch: bool) -> tuple[Tensor, Tensor]:
         """Mean by channel (0 but for 0e) and mean square about it by irrep, over the voxels."""
         axes = [0, *range(2, x.dim())] if over_batch else list(range(2, x.dim()))
-        if torch.compiler.is_exporting():  # an autograd function would fix the sizes
-            mean, square = moments(x, self.scalar, axes)
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        is_scalar = self._is_scalar.like(x)
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # an autograd function would fix the sizes
+            mean, square = moments(x.to(dtype), is_scalar, axes)
         else:
-            mean, square = _Moments.apply(x, self.scalar, axes, self.weight.dtype)
+            mean, square = _Moments.apply(x, is_scalar, axes, dtype)
         mean, square = mean.view(-1, x.shape[1]), square.view(-1, x.shape[1])
-        return mean, square @ self.average.to(square.dtype)
+        return mean, square @ self._average.like(square)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with autocast_off(x):
             scale, shift = (values.reshape(*values.shape, *[1] * (x.dim() - 2)) for values in self.affine(x))
-            return torch.addcmul(shift, x.to(scale.dtype), scale)
+            return torch.addcmul(shift, x.to(scale.dtype), scale).to(x.dtype)
 
     def extra_repr(self) -> str:
         return str(self.irreps)
@@ -88,9 +88,9 @@ class InstanceNorm(_Norm):
 
     def materialize(self) -> PlainInstanceNorm:
         """The same as plain tensor operations."""
-        weight, bias = self._affine_of_channels()
-        over_components = self.average[:, self.irrep_of_channel]
-        return PlainInstanceNorm(weight, bias, self.scalar, over_components.to(weight.dtype), self.eps)
+        weight, bias = (values.detach().to(self.weight.dtype) for values in self._affine_of_channels())
+        over_components = self._average.like(weight)[:, self._irrep_of_channel.like(weight)]
+        return PlainInstanceNorm(weight, bias, self._is_scalar.like(weight), over_components, self.eps)
 
 
 class BatchNorm(_Norm):
@@ -102,6 +102,10 @@ class BatchNorm(_Norm):
         momentum: the share of a batch in the running statistics.
 
     Shape: ``(B, irreps.dim, D, H, W)`` to the same.
+
+    In training on several processes, each takes the statistics of its own part of the batch, and
+    ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` leaves this layer as it is: take ``InstanceNorm``, or parts that
+    are large enough.
     """
 
     running_mean: Tensor
@@ -115,30 +119,34 @@ class BatchNorm(_Norm):
 
     def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if not self.training:
-            return self._affine(self.running_mean[None], self.running_square[None])
+            return self._affine(widened(self.running_mean[None]), widened(self.running_square[None]))
         mean, square = self._moments(x, over_batch=True)
         with torch.no_grad():
-            self.running_mean.lerp_(mean[0], self.momentum)
-            self.running_square.lerp_(square[0], self.momentum)
+            for running, batch in ((self.running_mean, mean), (self.running_square, square)):
+                running.lerp_(batch[0].to(running.dtype), self.momentum)
         return self._affine(mean, square)
 
     def materialize(self) -> PlainAffine:
         """The map that this normalization is in evaluation."""
-        scale, shift = self._affine(self.running_mean[None], self.running_square[None])
-        return PlainAffine(scale[0].detach(), shift[0].detach())
+        scale, shift = self._affine(widened(self.running_mean[None]), widened(self.running_square[None]))
+        return PlainAffine(*(values[0].detach().to(self.weight.dtype) for values in (scale, shift)))
 
 
 class _Moments(torch.autograd.Function):
     """Mean (0 but for 0e) and mean square about it, over the axes of ``(B, C, *spatial)``; keeps x alone."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scalar: Tensor, axes: list[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        mean, square = moments(x.to(dtype), scalar, axes)
-        ctx.save_for_backward(x, scalar, mean)
-        return mean, square
+    generate_vmap_rule = True
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    def forward(x: Tensor, scalar: Tensor, axes: list[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        return moments(x.to(dtype), scalar, axes)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, scalar, _, _ = inputs
+        ctx.save_for_backward(x, scalar, output[0])
+
+    @staticmethod
     def backward(ctx: Any, grad_mean: Tensor, grad_square: Tensor) -> tuple[Tensor, None, None, None]:
         x, scalar, mean = ctx.saved_tensors
         count = x.numel() // mean.numel()

@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from ..plain import PlainMaxPool
+from ..precision import widened
 from ..resampling import max_pool_windows
 from .irreps import summands
 
@@ -38,7 +39,7 @@ class NormMaxPool(nn.Module):
         self.halved = tuple(halved)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return self.materialize()(x)
         windows = max_pool_windows(x.shape[2:], self.halved)
         outputs = []
@@ -48,7 +49,7 @@ class NormMaxPool(nn.Module):
                 outputs.append(F.max_pool3d(block, *windows))
                 continue
             vectors = block.unflatten(1, (mul, components))
-            squared_norm = vectors.detach().square().sum(2)
+            squared_norm = widened(vectors.detach()).square().sum(2)
             _, voxel = F.max_pool3d_with_indices(squared_norm, *windows)
             index = voxel.flatten(2).unsqueeze(2).expand(-1, -1, components, -1)
             outputs.append(vectors.flatten(3).gather(3, index).unflatten(3, voxel.shape[2:]).flatten(1, 2))

@@ -10,7 +10,7 @@ from e3nn import o3
 
 from equivariant_nets.equivariance import transform_field
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries
-from equivariant_nets.steerable.basis import RADIAL_BASES, KernelSpace, kernel_basis, reachable
+from equivariant_nets.steerable.basis import RADIAL_BASES, KernelSpace, _angular_filters, kernel_basis, reachable
 
 ORDERS = [*itertools.product(range(3), range(3)), (0, 3), (3, 1), (2, 3), (3, 3)]
 RADIAL = sorted(RADIAL_BASES)
@@ -153,8 +153,17 @@ def test_gaussian_rings_are_cut_to_the_ball(kernel_size):
         assert torch.equal(energy > 0, (radius < (kernel_size + 1) / 2) & ((radius > 0) | (i == o)))
 
 
-def test_bases_are_float64_in_any_default_type():
-    assert kernel_basis(irrep(0), irrep(1), KernelSpace(3)).dtype == torch.float64
+@pytest.mark.parametrize("default", [torch.float16, torch.float32, torch.float64])
+def test_bases_are_the_same_float64_in_any_default_type(default):
+    expected = kernel_basis(irrep(1), irrep(1), KernelSpace(3))
+    _angular_filters.cache_clear()  # what was computed before has its type already
+    torch.set_default_dtype(default)
+    try:
+        computed = kernel_basis.__wrapped__(irrep(1), irrep(1), KernelSpace(3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert computed.dtype == torch.float64
+    assert torch.equal(computed, expected)
 
 
 @pytest.mark.parametrize(("group", "found"), [("SO3", "2x0e+1x0o+1x1e+1x1o+1x2e"), ("O3", "2x0e+1x1o+1x2e")])

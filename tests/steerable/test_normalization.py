@@ -144,9 +144,17 @@ def test_constant_and_zero_inputs_stay_finite(norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_statistics_are_float32_under_autocast(norm):
-    with torch.autocast("cpu", torch.bfloat16):
-        assert norm(IRREPS)(features().bfloat16()).dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("cast", [False, True])
+def test_statistics_are_float32_in_half_precision(norm, dtype, cast):
+    """Squares of float16 would overflow: the output is that of float32, rounded."""
+    x = (300 * features()).to(dtype)
+    net = norm(IRREPS)
+    expected = net(x.float())
+    with torch.autocast("cpu", dtype, enabled=not cast):
+        y = (net.to(dtype) if cast else net)(x)
+    assert y.dtype == dtype
+    assert torch.equal(y, expected.to(dtype))
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from e3nn import o3
 
 from equivariant_nets import assert_equivariant
-from equivariant_nets.rotations import lattice_symmetries
+from equivariant_nets.rotations import lattice_rotations, lattice_symmetries
 from equivariant_nets.steerable import NormMaxPool
 
 IRREPS = o3.Irreps("1x1e+2x0e+2x2e+1x0o")
@@ -42,6 +42,30 @@ def test_picks_a_whole_vector_of_the_largest_norm(size):
     arguments = {"kernel_size": [2 + n % 2 for n in size], "stride": 2, "padding": [n % 2 for n in size]}
     assert torch.allclose(pooled.norm(dim=1), F.max_pool3d(x.norm(dim=1), **arguments))
     assert (pooled.flatten(2).mT[:, :, None] == x.flatten(2).mT[:, None]).all(-1).any(-1).all()
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 400.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_chooses_as_float64_does(dtype, scale, plain):
+    """The squares of float16 overflow from 256 on, vanish below 2e-4, and tie in between."""
+    net = NormMaxPool(IRREPS)
+    net = net.materialize() if plain else net
+    x = (scale * noise(1, (8, 8, 8))).to(dtype)
+    assert torch.equal(net(x).double(), net(x.double()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_equivariant_in_half_precision(dtype):
+    irreps = o3.Irreps("2x0e+1x1e")  # of which a rotation of the lattice permutes the components
+    net = NormMaxPool(irreps)
+
+    def pool(x):
+        return net(x.to(dtype)).double()
+
+    pool.irreps_in = pool.irreps_out = irreps
+    x = (300 * torch.randn(1, 5, 8, 9, 8, dtype=torch.float64)).to(dtype).double()
+    assert_equivariant(pool, x, lattice_rotations(), tolerance=1e-14)
 
 
 def test_each_irrep_chooses_its_own_voxel():

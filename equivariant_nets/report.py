@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import fire
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure  # not of pyplot, which would choose a backend for the user's own figures
 from torch import Tensor
-
-matplotlib.use("Agg", force=False)
-import matplotlib.pyplot as plt
 
 from . import webpage
 
@@ -95,7 +93,8 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
     """
     tables_rows = {name: read_table(table) for name, table in tables.items()}
     planes = list(dict.fromkeys(row["plane"] for rows in tables_rows.values() for row in rows))
-    figure, axes = plt.subplots(1, len(planes), figsize=(3.4 * len(planes), 3.4), sharey=True, squeeze=False)
+    figure = Figure(figsize=(3.4 * len(planes), 3.4))
+    axes = figure.subplots(1, len(planes), sharey=True, squeeze=False)
     for axis, plane in zip(axes[0], planes, strict=True):
         for position, (name, rows) in enumerate(tables_rows.items()):
             chosen = [row for row in rows if row["plane"] == plane]
@@ -131,7 +130,8 @@ def plot_scale_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pat
         tables: the ``scale_dice.csv`` of each network, by the name that the legend shows.
         path: the PNG to write.
     """
-    figure, axis = plt.subplots(figsize=(4.5, 3.4))
+    figure = Figure(figsize=(4.5, 3.4))
+    axis = figure.subplots()
     for position, (name, table) in enumerate(tables.items()):
         rows = read_table(table)
         _plot_curve(axis, rows, "factor", "dice", color=f"C{position}", label=name, marker="o", markersize=3)
@@ -154,7 +154,7 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], over: str, column: str, **style: Any) -> None:
+def _plot_curve(axis: Axes, rows: Sequence[dict[str, str]], over: str, column: str, **style: Any) -> None:
     """Means of a column, with their standard errors over the cases, against the values of another."""
     positions = sorted({float(row[over]) for row in rows})
     by_position = [_case_means([r for r in rows if float(r[over]) == p], column) for p in positions]
@@ -173,7 +173,8 @@ def plot_vessel_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pa
     """
     rows = {name: read_table(table) for name, table in tables.items()}
     datasets = list(dict.fromkeys(row["dataset"] for own in rows.values() for row in own))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(4 * len(datasets), 3.4), sharey=True, squeeze=False)
+    figure = Figure(figsize=(4 * len(datasets), 3.4))
+    axes = figure.subplots(1, len(datasets), sharey=True, squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
         for name, own in rows.items():
             chosen = [row for row in own if row["dataset"] == dataset and row["reader"] == "network"]
@@ -209,7 +210,8 @@ def three_planes(
     volume = np.asarray(torch.as_tensor(image), dtype=float)
     maps = [np.asarray(torch.as_tensor(label)).astype(int) for _, label in labels]
     centre = label_centre(maps[0])
-    figure, axes = plt.subplots(len(maps), 3, figsize=(9, 3.2 * len(maps)), squeeze=False)
+    figure = Figure(figsize=(9, 3.2 * len(maps)))
+    axes = figure.subplots(len(maps), 3, squeeze=False)
     for row, ((title, _), label) in enumerate(zip(labels, maps, strict=True)):
         for axis in range(3):
             show_plane(axes[row, axis], volume, label, axis, centre[axis], spacing_mm)
@@ -224,7 +226,7 @@ def label_centre(label: np.ndarray) -> np.ndarray:
 
 
 def show_plane(
-    panel: plt.Axes, volume: np.ndarray, label: np.ndarray, axis: int, index: int, spacing_mm: Sequence[float]
+    panel: Axes, volume: np.ndarray, label: np.ndarray, axis: int, index: int, spacing_mm: Sequence[float]
 ) -> None:
     """Draw one slice of a volume, with the classes of a label map over it.
 
@@ -255,7 +257,8 @@ def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarra
     """
     colours = np.asarray(torch.as_tensor(image), dtype=float).T.clip(0, 255) / 255
     foreground = np.asarray(torch.as_tensor(label)).T > 0
-    figure, axes = plt.subplots(1, 2, figsize=(12, 6))
+    figure = Figure(figsize=(12, 6))
+    axes = figure.subplots(1, 2)
     for axis in axes:
         axis.imshow(colours)
         axis.set_axis_off()
@@ -263,12 +266,11 @@ def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarra
     return save_figure(figure, path)
 
 
-def save_figure(figure: plt.Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, close it and return the path."""
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG and return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(figure)
     return path
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
@@ -45,7 +47,9 @@ def plot_experiment(experiment: Experiment, settings: Sequence[Setting], folder:
         "structures": _plot_structures,
         "parameters": _plot_parameters,
     }
-    with plt.rc_context({"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}):
+    with matplotlib.rc_context(
+        {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
+    ):
         return plots[experiment.plot](experiment, settings, folder)
 
 
@@ -65,15 +69,8 @@ def _rotation_grid(settings: Sequence[Setting], structures: Sequence[str | None]
     if not planes:
         return []
     widths = [0.6 if plane == RANDOM else 1 for plane in planes]
-    figure, axes = plt.subplots(
-        len(structures),
-        len(planes),
-        figsize=(3.2 * sum(widths), 0.9 + 2.2 * len(structures)),
-        width_ratios=widths,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure = Figure(figsize=(3.2 * sum(widths), 0.9 + 2.2 * len(structures)), layout="constrained")
+    axes = figure.subplots(len(structures), len(planes), width_ratios=widths, sharey=True, squeeze=False)
     for row, structure in enumerate(structures):
         for panel, plane in zip(axes[row], planes, strict=True):
             if plane == RANDOM:
@@ -92,7 +89,7 @@ def _rotation_grid(settings: Sequence[Setting], structures: Sequence[str | None]
     return [save_figure(figure, path)]
 
 
-def _angle_curves(panel: plt.Axes, settings: Sequence[Setting], plane: str, structure: str | None) -> None:
+def _angle_curves(panel: Axes, settings: Sequence[Setting], plane: str, structure: str | None) -> None:
     for position, setting in enumerate(settings):
         angles = sorted({s.angle_degrees for s in setting.scores if s.plane == plane})
         poses = [Pose("", plane, angle) for angle in angles]
@@ -165,18 +162,18 @@ def _structures(settings: Sequence[Setting]) -> list[str]:
 
 def _panels(
     settings: Sequence[Setting], poses: Sequence[Pose], width: float = 3.8
-) -> tuple[plt.Figure, list[tuple[plt.Axes, Pose]]]:
+) -> tuple[Figure, list[tuple[Axes, Pose]]]:
     """A panel for each pose that was measured."""
     shown = [pose for pose in poses if any(setting.within(pose) for setting in settings)]
-    size = (width * len(shown), 3.8)
-    figure, axes = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure = Figure(figsize=(width * len(shown), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)
     for panel, pose in zip(axes[0], shown, strict=True):
         panel.set_title(pose.name)
     axes[0, 0].set_ylabel("mean Dice")
     return figure, list(zip(axes[0], shown, strict=True))
 
 
-def _lines(panel: plt.Axes, settings: Sequence[Setting], pose: Pose, place: Callable[[Setting], float]) -> None:
+def _lines(panel: Axes, settings: Sequence[Setting], pose: Pose, place: Callable[[Setting], float]) -> None:
     """A line for each network, and each seed alone faintly behind it."""
     for position, network in enumerate(dict.fromkeys(setting.network for setting in settings)):
         own = sorted((s for s in settings if s.network == network), key=place)
@@ -187,9 +184,7 @@ def _lines(panel: plt.Axes, settings: Sequence[Setting], pose: Pose, place: Call
                 panel.scatter([place(setting)] * len(seeds), seeds, s=9, color=f"C{position}", alpha=0.35)
 
 
-def _points(
-    panel: plt.Axes, settings: Sequence[Setting], pose: Pose, structure: str | None, centre: float = 0.0
-) -> None:
+def _points(panel: Axes, settings: Sequence[Setting], pose: Pose, structure: str | None, centre: float = 0.0) -> None:
     """A point for each setting, side by side about a position on the axis."""
     for position, setting in enumerate(settings):
         offset = _GROUP_WIDTH * ((position + 0.5) / len(settings) - 0.5)
@@ -197,7 +192,7 @@ def _points(
         panel.errorbar(centre + offset, mean, error, color=f"C{position}", linestyle="", **_MARKS)
 
 
-def _legend(figure: plt.Figure, labels: Sequence[str], floor: bool = False) -> None:
+def _legend(figure: Figure, labels: Sequence[str], floor: bool = False) -> None:
     handles = [Line2D([], [], color=f"C{index}", marker="o", markersize=4) for index in range(len(labels))]
     names = list(labels)
     if floor:

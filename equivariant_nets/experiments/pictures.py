@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from monai.bundle import ConfigParser
 from monai.metrics import compute_dice
@@ -125,7 +126,8 @@ def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, 
     columns = [(seen, axis, plane) for axis, plane in enumerate(("sagittal", "coronal", "axial"))]  # of RAS
     columns.append((turned, 2, f"turned by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
 
-    figure, axes = plt.subplots(2, len(columns), figsize=(12, 6.6), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(12, 6.6), layout="constrained")
+    axes = figure.subplots(2, len(columns), squeeze=False)
     for column, (view, axis, heading) in enumerate(columns):
         maps = [_paint(view[key], background) for key in ("label", "pred")]
         centre = label_centre(maps[0])
@@ -134,9 +136,9 @@ def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, 
         axes[0, column].set_title(heading, fontsize=10)
     for row, name in enumerate(("manual", "predicted")):
         axes[row, 0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=axes[row, 0].transAxes)
-    with plt.rc_context({"text.parse_math": False}):
+    with matplotlib.rc_context({"text.parse_math": False}):
         figure.suptitle(title, fontsize=11)
-        colours = plt.get_cmap(LABEL_COLOURS)
+        colours = matplotlib.colormaps[LABEL_COLOURS]
         handles = [Patch(color=colours(index % 10), alpha=0.6) for index in range(len(names))]
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7), frameon=False)
         return save_figure(figure, path)

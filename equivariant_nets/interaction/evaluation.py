@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from equivariant_nets.evaluation import RANDOM, RotationSweep
@@ -25,7 +25,8 @@ def plot_click_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pat
         tables: the ``click_dice.csv`` of each network, by the name that the legend shows.
         path: the PNG to write.
     """
-    figure, axis = plt.subplots(figsize=(5, 3.4))
+    figure = Figure(figsize=(5, 3.4))
+    axis = figure.subplots()
     for name, table in tables.items():
         for pose, curve in _case_means(table).items():
             counts = sorted(curve)

@@ -24,7 +24,6 @@ from torch import Tensor
 from . import webpage
 
 __all__ = [
-    "case_name",
     "label_centre",
     "photograph_with_labels",
     "plot_rotation_curves",
@@ -42,11 +41,6 @@ __all__ = [
 
 LABEL_COLOURS = "tab10"
 FLOOR: dict[str, Any] = {"color": "grey", "linestyle": ":", "label": "labels there and back"}
-
-
-def case_name(path: str | Path) -> str:
-    """What tables and pictures call a case: the name of its file, without ``.nii.gz`` or what else it ends on."""
-    return Path(Path(path).name.removesuffix(".gz")).stem
 
 
 def read_table(table: str | Path) -> list[dict[str, str]]:

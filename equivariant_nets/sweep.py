@@ -16,7 +16,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
-from .report import case_name
+from .data.datalist import case_name
 
 __all__ = ["Sweep"]
 

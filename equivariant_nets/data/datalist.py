@@ -24,7 +24,10 @@ SECTIONS = ("training", "validation", "test")
 
 Case = TypeVar("Case")
 
-_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+# Endings of images. What stands behind another dot belongs to the name: scan_v1.2 is a file, or a folder, of its own.
+_ENDING = re.compile(
+    r"\.(nii|img|hdr|mha|mhd|nrrd|nhdr|mgh|mgz|dcm|ima|npy|npz|png|jpe?g|bmp|gif|tiff?|ppm|pgm)(\.gz)?$", re.IGNORECASE
+)
 _SUBSET_SEED = 0
 _MAX_LISTED = 10
 
@@ -120,9 +123,14 @@ def nested_subset(cases: Sequence[Case], count: int) -> list[Case]:
     return [cases[index] for index in order[:count]]
 
 
-def case_name(path: Path) -> str:
-    """A file's name without .nii or .nii.gz."""
-    return _SUFFIX.sub("", path.name)
+def case_name(path: str | Path) -> str:
+    """What lists, tables and pictures call a case: the name of its file, or folder, without the ending of an image.
+
+    Example:
+        >>> case_name("images/scan_v1.2.nii.gz"), case_name("dicom/scan_v1.2")
+        ('scan_v1.2', 'scan_v1.2')
+    """
+    return _ENDING.sub("", Path(path).name)
 
 
 def missing_files(files: Iterable[str], folder: Path) -> str:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.datalist import case_name
 from ..evaluation import RANDOM
-from ..report import case_name, read_table
+from ..report import read_table
 from .execute import RECORD, evaluation_dir, training_dir
 from .plan import Experiment, Run
 

@@ -13,6 +13,8 @@ import numpy as np
 __all__ = [
     "SECTIONS",
     "case_name",
+    "indented",
+    "manifest_cases",
     "missing_files",
     "nested_subset",
     "paired_cases",
@@ -74,6 +76,15 @@ def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[
         ValueError: the entries are not pairs of an image and a label.
     """
     folder = Path(dataset_dir).expanduser().absolute()
+    cases = manifest_cases(folder, entries, advice)
+    if missing := missing_files((file for case in cases for file in case.values()), folder):
+        raise FileNotFoundError(f"{folder} is incomplete, for its dataset.json names more: {missing}\n{advice}")
+    return cases
+
+
+def manifest_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[dict[str, str]]:
+    """The cases of :func:`paired_cases`, whether or not their files exist."""
+    folder = Path(dataset_dir).expanduser().absolute()
     path = folder / "dataset.json"
     if not isinstance(entries, Sequence) or not entries:
         raise ValueError(f"{path} names no labelled cases. {advice}")
@@ -83,8 +94,6 @@ def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[
             raise ValueError(f'{path} holds the entry {entry!r}; a labelled case is {{"image": ..., "label": ...}}.')
         case = {key: str(folder / entry[key]) for key in ("image", "label")}
         cases[Path(case["image"]).name] = case
-    if missing := missing_files((file for case in cases.values() for file in case.values()), folder):
-        raise FileNotFoundError(f"{folder} is incomplete, for its dataset.json names more: {missing}\n{advice}")
     return [cases[name] for name in sorted(cases)]
 
 
@@ -138,6 +147,10 @@ def missing_files(files: Iterable[str], folder: Path) -> str:
     missing = sorted(str(Path(file).relative_to(folder)) for file in files if not Path(file).is_file())
     if not missing:
         return ""
-    listed = "".join(f"\n  {name}" for name in missing[:_MAX_LISTED])
-    rest = f"\n  ... and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
-    return f"{len(missing)} files are missing:{listed}{rest}"
+    return f"{len(missing)} files are missing:{indented(missing)}"
+
+
+def indented(lines: Sequence[str]) -> str:
+    """The first ten lines for the end of a message, each on a line of its own, and how many more there are."""
+    rest = [f"... and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
+    return "".join(f"\n  {line}" for line in [*lines[:_MAX_LISTED], *rest])

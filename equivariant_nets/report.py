@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import csv
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fire
 import numpy as np
@@ -24,6 +24,8 @@ from torch import Tensor
 from . import webpage
 
 __all__ = [
+    "case_means",
+    "group_means",
     "label_centre",
     "photograph_with_labels",
     "plot_rotation_curves",
@@ -39,6 +41,8 @@ __all__ = [
     "write_report",
 ]
 
+Key = TypeVar("Key", bound=Hashable)
+
 LABEL_COLOURS = "tab10"
 FLOOR: dict[str, Any] = {"color": "grey", "linestyle": ":", "label": "labels there and back"}
 
@@ -49,13 +53,21 @@ def read_table(table: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _case_means(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
-    """Mean over classes (and poses) of each case. A class that a case lacks has no Dice, a case without any no mean."""
-    cases: dict[str, list[float]] = {}
-    for row in rows:
-        if not np.isnan(value := float(row[column])):
-            cases.setdefault(row["case"], []).append(value)
-    return np.array([np.mean(values) for values in cases.values()])
+def group_means(values: Iterable[tuple[Key, float]]) -> dict[Key, float]:
+    """The mean of the values of each key, in the order in which the keys come.
+
+    NaN, such as Dice of a class that a case lacks, does not count, and a key of nothing else has no mean.
+    """
+    groups: dict[Key, list[float]] = {}
+    for key, value in values:
+        if not np.isnan(value):
+            groups.setdefault(key, []).append(value)
+    return {key: float(np.mean(own)) for key, own in groups.items()}
+
+
+def case_means(rows: Iterable[Mapping[str, str]], column: str = "dice") -> np.ndarray:
+    """Mean over classes (and poses) of each case in rows of a table."""
+    return np.array(list(group_means((row["case"], float(row[column])) for row in rows).values()))
 
 
 def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] = (0, 45, 90, 180)) -> dict[str, float]:
@@ -65,9 +77,9 @@ def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] 
     for angle in angles_degrees:
         chosen = [r for r in rows if r["plane"] != "random" and float(r["angle_degrees"]) == angle]
         if chosen:
-            summary[f"{angle:g} degrees"] = _mean(_case_means(chosen, "dice"))
+            summary[f"{angle:g} degrees"] = _mean(case_means(chosen, "dice"))
     if random := [r for r in rows if r["plane"] == "random"]:
-        summary["random rotations"] = _mean(_case_means(random, "dice"))
+        summary["random rotations"] = _mean(case_means(random, "dice"))
     return summary
 
 
@@ -75,7 +87,7 @@ def summarize_scale_table(table: str | Path) -> dict[str, float]:
     """Mean Dice over classes and cases at each factor of size, ``{"1": 0.9, "0.8": 0.85}``."""
     rows = read_table(table)
     factors = dict.fromkeys(float(row["factor"]) for row in rows)
-    return {f"{f:g}": _mean(_case_means([r for r in rows if float(r["factor"]) == f], "dice")) for f in factors}
+    return {f"{f:g}": _mean(case_means([r for r in rows if float(r["factor"]) == f], "dice")) for f in factors}
 
 
 def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -94,7 +106,7 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
             chosen = [row for row in rows if row["plane"] == plane]
             colour = f"C{position}"
             if plane == "random":
-                means = _case_means(chosen, "dice")
+                means = case_means(chosen, "dice")
                 axis.errorbar(position, _mean(means), yerr=standard_error(means), fmt="o", capsize=4, color=colour)
                 continue
             _plot_curve(axis, chosen, "angle_degrees", "dice", color=colour, label=name, marker="o", markersize=3)
@@ -151,7 +163,7 @@ def standard_error(values: np.ndarray) -> float:
 def _plot_curve(axis: Axes, rows: Sequence[dict[str, str]], over: str, column: str, **style: Any) -> None:
     """Means of a column, with their standard errors over the cases, against the values of another."""
     positions = sorted({float(row[over]) for row in rows})
-    by_position = [_case_means([r for r in rows if float(r[over]) == p], column) for p in positions]
+    by_position = [case_means([r for r in rows if float(r[over]) == p], column) for p in positions]
     means = np.array([_mean(values) for values in by_position])
     errors = np.array([standard_error(values) for values in by_position])
     axis.plot(positions, means, **style)

@@ -24,6 +24,7 @@ from ..report import LABEL_COLOURS, label_centre, save_figure, show_plane
 from ..rotations import plane_rotation
 from ..transforms import RotateMatrixd
 from .execute import training_dir
+from .findings import SMOKE_RUN
 from .plan import Run
 from .results import Setting, unique_case_names
 from .statistics import case_means
@@ -46,7 +47,9 @@ def ranked_cases(means: dict[str, float]) -> dict[str, tuple[str, int]]:
     return {kind: (case, len(ascending) - ascending.index(case)) for kind, case in chosen.items()}
 
 
-def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path) -> list[tuple[Path, str]]:
+def draw_cases(
+    settings: Sequence[Setting], output_dir: str | Path, folder: Path, smoke_run: bool = False
+) -> list[tuple[Path, str]]:
     """Draw both cases of each network, at its largest value and its first seed, upright and turned.
 
     The turn, by 45 degrees in the axial plane, and its field of view are those of
@@ -56,6 +59,7 @@ def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path
         settings: what was measured; the first six networks are drawn.
         output_dir: where the experiment ran: it holds the weights.
         folder: receives the PNGs.
+        smoke_run: whether their titles say that it is one.
 
     Returns:
         their paths and titles.
@@ -78,6 +82,8 @@ def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path
                 f"{setting.label}, seed {run.seed}: {kind} test case {case}, rank {rank} of {len(means)}, "
                 f"mean Dice {means[case]:.3f}"
             )
+            if smoke_run:
+                title = f"{SMOKE_RUN} {title}"
             if case not in items:
                 raise ValueError(
                     f"The test section of {run.dataset_dir} has no case {case}, which was measured. Give the data set "

@@ -26,6 +26,9 @@ class Sweep(ABC):
 
     A subclass names its files by ``kind``, draws them by ``plot``, and yields the scores of a case.
 
+    The network computes in the type of its weights, on GPUs too: mixed precision would add differences between poses
+    that are those of its rounding. An evaluator without ``amp`` gives the same Dice for what is not changed.
+
     Args:
         network: the network, with its weights loaded, on its device.
         data: items with an ``image`` and a ``label`` file, and the name of the ``case`` where no file bears it.

@@ -17,8 +17,6 @@ from monai.transforms import LoadImage, Orientation
 
 from .data.datalist import case_name
 from .data.images import images_folder
-from .data.datalist import case_name
-from .data.images import images_folder
 from .files import replace_file
 from .report import photograph_with_labels, three_planes
 

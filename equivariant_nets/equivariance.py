@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -38,9 +40,15 @@ def transform_field(field: Tensor, matrix: np.ndarray, irreps: o3.Irreps | None 
         irreps: what the channels carry; scalars if None.
 
     Raises:
-        ValueError: R is not orthogonal, or its size is not the number of spatial axes.
+        ValueError: R is not orthogonal, or its size is not the number of spatial axes, or the irreps do not fit the
+            channels.
     """
     spatial_dims = field.dim() - 2
+    if irreps is not None and irreps.dim != field.shape[1]:
+        raise ValueError(
+            f"irreps {irreps} are {irreps.dim} channels, and the field of shape {tuple(field.shape)} has "
+            f"{field.shape[1]}. Give the irreps of its channels."
+        )
     matrix = np.asarray(matrix, dtype=np.float64)
     if matrix.shape != (spatial_dims, spatial_dims) or not np.allclose(matrix @ matrix.T, np.eye(spatial_dims)):
         raise ValueError(
@@ -127,7 +135,8 @@ def scale_equivariance_error(net: nn.Module, image: Tensor, factor: float) -> fl
     Returns:
         0 for exact equivariance, about 1.4 for unrelated outputs.
     """
-    return central_error(net(scale_field(image, factor)), scale_field(net(image), factor))
+    with _no_tf32():
+        return central_error(net(scale_field(image, factor)), scale_field(net(image), factor))
 
 
 def central_error(got: Tensor, expected: Tensor) -> float:
@@ -151,8 +160,19 @@ def _ball(size: Sequence[int]) -> Tensor:
 
 
 def _relative_error(got: Tensor, expected: Tensor, exact: bool) -> float:
+    if got.shape != expected.shape:
+        raise ValueError(
+            f"The turned image gives an output of shape {tuple(got.shape)}, and that of the image, turned, is of shape "
+            f"{tuple(expected.shape)}: the transform takes an axis to one that the network resizes otherwise. Give "
+            "transforms that keep such axes apart, or the network in evaluation mode."
+        )
     if not exact:
         ball = _ball(expected.shape[2:]).to(expected.device)
+        if not ball.any():
+            raise ValueError(
+                f"An output of spatial size {tuple(expected.shape[2:])} has no voxel in the central ball in which free "
+                "rotations are compared. Give a larger image, or the network in evaluation mode."
+            )
         got, expected = got[..., ball], expected[..., ball]
     norm = expected.norm()
     if norm == 0:
@@ -160,25 +180,96 @@ def _relative_error(got: Tensor, expected: Tensor, exact: bool) -> float:
     return float((got - expected).norm() / norm)
 
 
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """Products of float32 in full precision, on GPUs too, whose convolutions else keep 10 bits of each factor."""
+    cudnn: Any = torch.backends.cudnn
+    settings = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+
+
+def _said_irreps(net: Any) -> list[o3.Irreps | None]:
+    """What a module says that its input and output carry; None where it says nothing."""
+    both = getattr(net, "irreps", None)  # of a layer whose output carries what its input does
+    said = [getattr(net, name, both) for name in ("irreps_in", "irreps_out")]
+    return [o3.Irreps(text) if isinstance(text, str | o3.Irreps) else None for text in said]
+
+
+def _hidden_irreps(net: Any) -> Iterator[o3.Irreps]:
+    """Irreps other than scalars that the outermost of the modules inside say something of."""
+    for child in net.children() if isinstance(net, nn.Module) else ():
+        said = [irreps for irreps in _said_irreps(child) if irreps is not None]
+        yield from (irreps for irreps in said if any(ir != o3.Irrep("0e") for _, ir in irreps))
+        if not said:
+            yield from _hidden_irreps(child)
+
+
+def _irreps_of(net: Any, *given: str | o3.Irreps | None) -> list[o3.Irreps | None]:
+    """What the input and the output of a network carry: what is given, else what it says itself, else scalars, None."""
+    if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        net = net.module
+    said = _said_irreps(net)
+    irreps = [own if text is None else o3.Irreps(text) for text, own in zip(given, said, strict=True)]
+    if None in irreps and (hidden := next(_hidden_irreps(net), None)):
+        raise ValueError(
+            f"{type(net).__name__} does not say what its channels carry, and a network inside of it has channels of "
+            f"{hidden}. Give irreps_in and irreps_out, such as irreps_in='1x0e', irreps_out='1x1o'."
+        )
+    return irreps
+
+
 @torch.no_grad()
-def equivariance_error(net: nn.Module, image: Tensor, transform: np.ndarray) -> float:
+def equivariance_error(
+    net: nn.Module,
+    image: Tensor,
+    transform: np.ndarray,
+    *,
+    irreps_in: str | o3.Irreps | None = None,
+    irreps_out: str | o3.Irreps | None = None,
+) -> float:
     """The relative error |net(R image) - R net(image)| / |R net(image)|.
 
+    It is measured without TF32, whose rounding alone is 1e-3. Of a network that returns several outputs, as with deep
+    supervision in training mode, the largest error counts. An output on a coarser grid is turned about its own centre;
+    at free rotations it says more of the interpolation between its few voxels than of the network, so measure these in
+    evaluation mode.
+
     Args:
-        net: a network on its device, in the mode in which it is to be measured. If it has ``irreps_in`` and
-            ``irreps_out``, its channels turn with them; otherwise they are scalars.
+        net: a network on its device, in the mode in which it is to be measured.
         image: ``(B, C, *spatial)``, on the same device. For free rotations it should be smooth (a few voxels), or the
             error of interpolating it hides that of the network: see :func:`interpolation_error`.
         transform: the orthogonal matrix R. For a symmetry of the lattice the error is that of the whole volume;
             otherwise that of a central ball.
+        irreps_in: what the channels of the image carry, such as ``1x0e+1x1o``. By default what the network says as its
+            ``irreps_in``, as those of this package do, also materialized, scripted, compiled or parallel; else scalars.
+            A traced or exported network says nothing.
+        irreps_out: what the channels of each output carry; likewise.
 
     Returns:
         0 for exact equivariance, about 1.4 for unrelated outputs.
+
+    Raises:
+        ValueError: the network says nothing of its irreps and contains one with other channels than scalars; an output
+            is 0, or has another shape for the turned image; or the transform is not orthogonal.
     """
-    irreps_in, irreps_out = getattr(net, "irreps_in", None), getattr(net, "irreps_out", None)
-    expected = transform_field(net(image), transform, irreps_out)
-    got = net(transform_field(image, transform, irreps_in))
-    return _relative_error(got, expected, _is_signed_permutation(np.asarray(transform)))
+    rep_in, rep_out = _irreps_of(net, irreps_in, irreps_out)
+    exact = _is_signed_permutation(np.asarray(transform))
+    with _no_tf32():
+        upright, turned = (_outputs(net(x)) for x in (image, transform_field(image, transform, rep_in)))
+    pairs = zip(turned, upright, strict=True)
+    errors = [_relative_error(got, transform_field(own, transform, rep_out), exact) for got, own in pairs]
+    return float(np.max(errors))  # NaN, where one is
+
+
+def _outputs(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
+    return [output] if isinstance(output, Tensor) else output
 
 
 @torch.no_grad()
@@ -189,25 +280,44 @@ def interpolation_error(field: Tensor, transform: np.ndarray) -> float:
 
 
 def equivariance_curve(
-    net: nn.Module, image: Tensor, angles_degrees: Iterable[float], plane: str | tuple[int, int] = "axial"
+    net: nn.Module,
+    image: Tensor,
+    angles_degrees: Iterable[float],
+    plane: str | tuple[int, int] = "axial",
+    *,
+    irreps_in: str | o3.Irreps | None = None,
+    irreps_out: str | o3.Irreps | None = None,
 ) -> list[float]:
     """:func:`equivariance_error` at each angle of a rotation in a plane, for 3-D networks."""
-    return [equivariance_error(net, image, plane_rotation(plane, angle)) for angle in angles_degrees]
+    return [
+        equivariance_error(net, image, plane_rotation(plane, angle), irreps_in=irreps_in, irreps_out=irreps_out)
+        for angle in angles_degrees
+    ]
 
 
 def assert_equivariant(
-    net: nn.Module, image: Tensor, transforms: Iterable[np.ndarray] | None = None, tolerance: float = 1e-5
+    net: nn.Module,
+    image: Tensor,
+    transforms: Iterable[np.ndarray] | None = None,
+    tolerance: float = 1e-5,
+    *,
+    irreps_in: str | o3.Irreps | None = None,
+    irreps_out: str | o3.Irreps | None = None,
 ) -> None:
     """Raise an AssertionError, with the worst transform and its error, unless all errors are within the tolerance.
 
     Args:
-        net: see :func:`equivariance_error`.
+        net, irreps_in, irreps_out: see :func:`equivariance_error`.
         image: ``(B, C, *spatial)``.
         transforms: orthogonal matrices; the 24 rotations of the cube, or the 4 of the square, if None.
         tolerance: highest relative error; 1e-5 suits float32 and 1e-10 float64.
+
+    Raises:
+        AssertionError: an error is above the tolerance, or NaN.
+        ValueError: there is no transform, and as :func:`equivariance_error`.
     """
     errors = [
-        (equivariance_error(net, image, t), t)
+        (equivariance_error(net, image, t, irreps_in=irreps_in, irreps_out=irreps_out), t)
         for t in (lattice_rotations(image.dim() - 2) if transforms is None else transforms)
     ]
     if not errors:

@@ -15,9 +15,10 @@ from monai.data.folder_layout import FolderLayout, default_name_formatter
 from monai.engines import IterationEvents
 from monai.transforms import LoadImage, Orientation
 
+from .data.datalist import case_name
 from .data.images import images_folder
 from .files import replace_file
-from .report import case_name, photograph_with_labels, three_planes
+from .report import photograph_with_labels, three_planes
 
 __all__ = ["ClassMetricsSaver", "GradientClipper", "PreviewSaver", "WeightsLoader"]
 

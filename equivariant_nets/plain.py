@@ -29,6 +29,7 @@ __all__ = [
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {4: nn.Conv2d, 5: nn.Conv3d}
 ACTIVATIONS = ("relu", "silu", "gelu")
+IRREPS_NAMES = ("irreps_in", "irreps_out", "irreps")  # what the channels of a module carry
 
 
 @runtime_checkable
@@ -68,6 +69,9 @@ def _plain(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
     if module not in done:
         if isinstance(module, Materializable):
             result = module.materialize()
+            for name in IRREPS_NAMES:
+                if hasattr(module, name):
+                    setattr(result, name, str(getattr(module, name)))  # a text, which TorchScript keeps
         elif next(module.children(), None) is not None:
             result = copy.copy(module)
             result._modules = dict(module._modules)

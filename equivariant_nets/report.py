@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import csv
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fire
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure  # not of pyplot, which would choose a backend for the user's own figures
 from torch import Tensor
-
-matplotlib.use("Agg", force=False)
-import matplotlib.pyplot as plt
 
 from . import webpage
 
 __all__ = [
-    "case_name",
+    "case_means",
+    "group_means",
     "label_centre",
     "photograph_with_labels",
     "plot_rotation_curves",
@@ -42,13 +41,10 @@ __all__ = [
     "write_report",
 ]
 
+Key = TypeVar("Key", bound=Hashable)
+
 LABEL_COLOURS = "tab10"
 FLOOR: dict[str, Any] = {"color": "grey", "linestyle": ":", "label": "labels there and back"}
-
-
-def case_name(path: str | Path) -> str:
-    """What tables and pictures call a case: the name of its file, without ``.nii.gz`` or what else it ends on."""
-    return Path(Path(path).name.removesuffix(".gz")).stem
 
 
 def read_table(table: str | Path) -> list[dict[str, str]]:
@@ -57,13 +53,21 @@ def read_table(table: str | Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _case_means(rows: Sequence[dict[str, str]], column: str) -> np.ndarray:
-    """Mean over classes (and poses) of each case. A class that a case lacks has no Dice, a case without any no mean."""
-    cases: dict[str, list[float]] = {}
-    for row in rows:
-        if not np.isnan(value := float(row[column])):
-            cases.setdefault(row["case"], []).append(value)
-    return np.array([np.mean(values) for values in cases.values()])
+def group_means(values: Iterable[tuple[Key, float]]) -> dict[Key, float]:
+    """The mean of the values of each key, in the order in which the keys come.
+
+    NaN, such as Dice of a class that a case lacks, does not count, and a key of nothing else has no mean.
+    """
+    groups: dict[Key, list[float]] = {}
+    for key, value in values:
+        if not np.isnan(value):
+            groups.setdefault(key, []).append(value)
+    return {key: float(np.mean(own)) for key, own in groups.items()}
+
+
+def case_means(rows: Iterable[Mapping[str, str]], column: str = "dice") -> np.ndarray:
+    """Mean over classes (and poses) of each case in rows of a table."""
+    return np.array(list(group_means((row["case"], float(row[column])) for row in rows).values()))
 
 
 def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] = (0, 45, 90, 180)) -> dict[str, float]:
@@ -73,9 +77,9 @@ def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] 
     for angle in angles_degrees:
         chosen = [r for r in rows if r["plane"] != "random" and float(r["angle_degrees"]) == angle]
         if chosen:
-            summary[f"{angle:g} degrees"] = _mean(_case_means(chosen, "dice"))
+            summary[f"{angle:g} degrees"] = _mean(case_means(chosen, "dice"))
     if random := [r for r in rows if r["plane"] == "random"]:
-        summary["random rotations"] = _mean(_case_means(random, "dice"))
+        summary["random rotations"] = _mean(case_means(random, "dice"))
     return summary
 
 
@@ -83,7 +87,7 @@ def summarize_scale_table(table: str | Path) -> dict[str, float]:
     """Mean Dice over classes and cases at each factor of size, ``{"1": 0.9, "0.8": 0.85}``."""
     rows = read_table(table)
     factors = dict.fromkeys(float(row["factor"]) for row in rows)
-    return {f"{f:g}": _mean(_case_means([r for r in rows if float(r["factor"]) == f], "dice")) for f in factors}
+    return {f"{f:g}": _mean(case_means([r for r in rows if float(r["factor"]) == f], "dice")) for f in factors}
 
 
 def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> Path:
@@ -95,13 +99,14 @@ def plot_rotation_curves(tables: Mapping[str, str | Path], path: str | Path) -> 
     """
     tables_rows = {name: read_table(table) for name, table in tables.items()}
     planes = list(dict.fromkeys(row["plane"] for rows in tables_rows.values() for row in rows))
-    figure, axes = plt.subplots(1, len(planes), figsize=(3.4 * len(planes), 3.4), sharey=True, squeeze=False)
+    figure = Figure(figsize=(3.4 * len(planes), 3.4))
+    axes = figure.subplots(1, len(planes), sharey=True, squeeze=False)
     for axis, plane in zip(axes[0], planes, strict=True):
         for position, (name, rows) in enumerate(tables_rows.items()):
             chosen = [row for row in rows if row["plane"] == plane]
             colour = f"C{position}"
             if plane == "random":
-                means = _case_means(chosen, "dice")
+                means = case_means(chosen, "dice")
                 axis.errorbar(position, _mean(means), yerr=standard_error(means), fmt="o", capsize=4, color=colour)
                 continue
             _plot_curve(axis, chosen, "angle_degrees", "dice", color=colour, label=name, marker="o", markersize=3)
@@ -131,7 +136,8 @@ def plot_scale_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pat
         tables: the ``scale_dice.csv`` of each network, by the name that the legend shows.
         path: the PNG to write.
     """
-    figure, axis = plt.subplots(figsize=(4.5, 3.4))
+    figure = Figure(figsize=(4.5, 3.4))
+    axis = figure.subplots()
     for position, (name, table) in enumerate(tables.items()):
         rows = read_table(table)
         _plot_curve(axis, rows, "factor", "dice", color=f"C{position}", label=name, marker="o", markersize=3)
@@ -154,10 +160,10 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _plot_curve(axis: plt.Axes, rows: Sequence[dict[str, str]], over: str, column: str, **style: Any) -> None:
+def _plot_curve(axis: Axes, rows: Sequence[dict[str, str]], over: str, column: str, **style: Any) -> None:
     """Means of a column, with their standard errors over the cases, against the values of another."""
     positions = sorted({float(row[over]) for row in rows})
-    by_position = [_case_means([r for r in rows if float(r[over]) == p], column) for p in positions]
+    by_position = [case_means([r for r in rows if float(r[over]) == p], column) for p in positions]
     means = np.array([_mean(values) for values in by_position])
     errors = np.array([standard_error(values) for values in by_position])
     axis.plot(positions, means, **style)
@@ -173,7 +179,8 @@ def plot_vessel_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pa
     """
     rows = {name: read_table(table) for name, table in tables.items()}
     datasets = list(dict.fromkeys(row["dataset"] for own in rows.values() for row in own))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(4 * len(datasets), 3.4), sharey=True, squeeze=False)
+    figure = Figure(figsize=(4 * len(datasets), 3.4))
+    axes = figure.subplots(1, len(datasets), sharey=True, squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
         for name, own in rows.items():
             chosen = [row for row in own if row["dataset"] == dataset and row["reader"] == "network"]
@@ -209,7 +216,8 @@ def three_planes(
     volume = np.asarray(torch.as_tensor(image), dtype=float)
     maps = [np.asarray(torch.as_tensor(label)).astype(int) for _, label in labels]
     centre = label_centre(maps[0])
-    figure, axes = plt.subplots(len(maps), 3, figsize=(9, 3.2 * len(maps)), squeeze=False)
+    figure = Figure(figsize=(9, 3.2 * len(maps)))
+    axes = figure.subplots(len(maps), 3, squeeze=False)
     for row, ((title, _), label) in enumerate(zip(labels, maps, strict=True)):
         for axis in range(3):
             show_plane(axes[row, axis], volume, label, axis, centre[axis], spacing_mm)
@@ -224,7 +232,7 @@ def label_centre(label: np.ndarray) -> np.ndarray:
 
 
 def show_plane(
-    panel: plt.Axes, volume: np.ndarray, label: np.ndarray, axis: int, index: int, spacing_mm: Sequence[float]
+    panel: Axes, volume: np.ndarray, label: np.ndarray, axis: int, index: int, spacing_mm: Sequence[float]
 ) -> None:
     """Draw one slice of a volume, with the classes of a label map over it.
 
@@ -255,7 +263,8 @@ def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarra
     """
     colours = np.asarray(torch.as_tensor(image), dtype=float).T.clip(0, 255) / 255
     foreground = np.asarray(torch.as_tensor(label)).T > 0
-    figure, axes = plt.subplots(1, 2, figsize=(12, 6))
+    figure = Figure(figsize=(12, 6))
+    axes = figure.subplots(1, 2)
     for axis in axes:
         axis.imshow(colours)
         axis.set_axis_off()
@@ -263,12 +272,11 @@ def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarra
     return save_figure(figure, path)
 
 
-def save_figure(figure: plt.Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, close it and return the path."""
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG and return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches="tight")
-    plt.close(figure)
     return path
 
 

@@ -16,7 +16,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
-from .report import case_name
+from .data.datalist import case_name
 
 __all__ = ["Sweep"]
 
@@ -25,6 +25,9 @@ class Sweep(ABC):
     """Dice of every class of every test volume under a family of changes, beside that of what interpolation leaves.
 
     A subclass names its files by ``kind``, draws them by ``plot``, and yields the scores of a case.
+
+    The network computes in the type of its weights, on GPUs too: mixed precision would add differences between poses
+    that are those of its rounding. An evaluator without ``amp`` gives the same Dice for what is not changed.
 
     Args:
         network: the network, with its weights loaded, on its device.

@@ -64,9 +64,10 @@ class VesselEvaluation:
     """Dice, sensitivity, specificity and area under the ROC curve in the field of view, at several angles.
 
     Every photograph is turned as it comes from the file; what the network finds is turned back and compared with the
-    labels on the photograph's own grid. All pixels of a data set count together. The threshold is that of the best
-    Dice on the upright photographs of ``threshold_data``. Where there is a second observer, his labels are scored
-    against the first one's as a human reference.
+    labels on the photograph's own grid. The network computes in the type of its weights, without mixed precision, on
+    GPUs too. All pixels of a data set count together. The threshold is that of the best Dice on the upright photographs
+    of ``threshold_data``. Where there is a second observer, his labels are scored against the first one's as a human
+    reference.
 
     Args:
         network: gives logits, with its weights loaded, on its device.

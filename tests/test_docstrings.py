@@ -11,6 +11,7 @@ import pytest
     [
         "equivariant_nets.constants",
         "equivariant_nets.data.brain_tumor.phantoms",
+        "equivariant_nets.data.datalist",
         "equivariant_nets.data.phantoms",
         "equivariant_nets.interaction.files",
         "equivariant_nets.interaction.simulation",

@@ -8,6 +8,7 @@ import torch
 from e3nn import o3
 from torch import nn
 
+from equivariant_nets import SteerableUNet, materialize
 from equivariant_nets.equivariance import (
     assert_equivariant,
     equivariance_curve,
@@ -18,7 +19,7 @@ from equivariant_nets.equivariance import (
     transform_field,
 )
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation, random_rotation
-from equivariant_nets.steerable import Convolution
+from equivariant_nets.steerable import Convolution, Gate, InstanceNorm
 
 QUARTER = plane_rotation((0, 1), 90)  # turns D towards H
 MIRROR = np.diag([1.0, -1.0, 1.0])
@@ -224,6 +225,141 @@ def test_assert_equivariant_rejects_nan_that_only_one_transform_shows():
     spoil = Function(lambda y: y if torch.equal(y, x) else y * float("nan"))
     with pytest.raises(AssertionError, match="nan"):
         assert_equivariant(spoil, x)
+
+
+def vector_net(**options):
+    """From vectors to vectors."""
+    torch.manual_seed(0)
+    net = SteerableUNet("1x1o", "1x1o", group="O3", features="2x0e+1x1o+1x1e", depth=1, **options)
+    return net.double().eval()
+
+
+def scripted(net):
+    return torch.jit.script(materialize(net))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        materialize,
+        scripted,
+        nn.DataParallel,
+        lambda net: nn.DataParallel(materialize(net)),
+    ],
+    ids=["materialize", "script", "DataParallel", "DataParallel of materialize"],
+)
+def test_a_wrapped_or_materialized_network_is_measured_as_itself(wrap):
+    wrapped = wrap(vector_net())
+    assert_equivariant(wrapped, noise(3), [QUARTER, MIRROR], tolerance=1e-12)
+    (error,) = equivariance_curve(wrapped, noise(3), [90])
+    assert error < 1e-12
+
+
+def test_a_compiled_layer_is_measured_as_itself():
+    layer = Convolution("1x1o", "1x1o", kernel_size=3, group="O3").double()
+    assert_equivariant(torch.compile(layer, backend="eager"), noise(3), [QUARTER], tolerance=1e-12)
+
+
+def test_a_materialized_layer_is_measured_as_itself():
+    layers = [
+        Convolution("1x0e", "1x0e+1x1o", group="O3"),
+        Gate(o3.Irreps("1x0e+1x1o")),
+        InstanceNorm(o3.Irreps("1x1o")),
+    ]
+    for layer in layers:
+        for net in (layer.double(), materialize(layer)):
+            channels = getattr(layer, "irreps_in", getattr(layer, "irreps", None)).dim
+            assert_equivariant(net, noise(channels), [QUARTER], tolerance=1e-12)
+
+
+@pytest.mark.parametrize(
+    "measure", [equivariance_error, lambda net, x, r, **k: equivariance_curve(net, x, [90], **k)[0]]
+)
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.Sequential,
+        lambda net: nn.Sequential(nn.Identity(), nn.Sequential(net)),
+        lambda net: nn.Sequential(materialize(net)),
+        lambda net: nn.Sequential(scripted(net)),
+        torch.optim.swa_utils.AveragedModel,
+    ],
+)
+def test_what_hides_the_irreps_of_a_network_is_measured_with_given_ones_or_not_at_all(wrap, measure):
+    wrapped = wrap(vector_net())
+    with pytest.raises(ValueError, match=r"does not say .* channels of 1x1o\. Give irreps_in and irreps_out"):
+        measure(wrapped, noise(3), QUARTER)
+    with pytest.raises(ValueError, match="Give irreps_in and irreps_out"):
+        measure(wrapped, noise(3), QUARTER, irreps_in="1x1o")
+    assert measure(wrapped, noise(3), QUARTER, irreps_in="1x1o", irreps_out=o3.Irreps("1x1o")) < 1e-12
+
+
+def test_a_wrapped_network_of_scalars_needs_no_irreps():
+    net = SteerableUNet(features="2x0e+1x1e", depth=1).double()
+    assert_equivariant(nn.Sequential(nn.Identity(), net), noise(), tolerance=1e-12)
+
+
+def test_given_irreps_go_before_those_of_the_network_and_wrong_ones_are_refused():
+    assert equivariance_error(vector_net(), noise(3), QUARTER, irreps_in="3x0e") > 0.5
+    with pytest.raises(ValueError, match=r"irreps 1x2e are 5 channels, and the field of shape .* has 3"):
+        equivariance_error(vector_net(), noise(3), QUARTER, irreps_out="1x2e")
+
+
+def test_all_outputs_of_deep_supervision_are_measured_and_the_worst_counts():
+    net = SteerableUNet(features="2x0e+1x1e", depth=3, deep_supervision=2).double()
+    image = noise(size=(9, 10, 12))
+    assert_equivariant(net, image, [QUARTER], tolerance=1e-10)
+    net.coarse_heads[1].register_forward_hook(lambda module, args, y: y + torch.arange(y.shape[2]).view(-1, 1, 1))
+    with pytest.raises(AssertionError):
+        assert_equivariant(net, image, [QUARTER], tolerance=1e-10)
+    assert_equivariant(net.eval(), image, [QUARTER], tolerance=1e-10)
+
+
+def test_free_rotations_turn_coarse_outputs_about_their_own_centre():
+    """Smooth coarse outputs, as pyramids of the image are, turn with it; what a grid is too small for is refused."""
+    pyramid = Function(lambda x: [x, nn.functional.avg_pool3d(x, 3, 2, 1)])
+    assert equivariance_error(pyramid, blob(41), FREE[0]) < 0.01
+    assert equivariance_error(Function(lambda x: [x, x[:, :, ::2, ::2, 2::2]]), blob(41), FREE[0]) > 0.05
+    with pytest.raises(ValueError, match=r"size \(2, 2, 2\) has no voxel in the central ball.*evaluation mode"):
+        equivariance_error(Function(lambda x: [x, x[..., :2, :2, :2]]), blob(), FREE[0])
+
+
+def test_outputs_whose_shape_does_not_turn_are_refused():
+    halved = Function(lambda x: x[:, :, ::2])
+    assert equivariance_error(halved, noise(size=(5, 4, 4)), np.diag([1.0, -1.0, -1.0])) == 0
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 2, 4, 4\), .* is of shape \(2, 1, 4, 2, 4\)"):
+        equivariance_error(halved, noise(size=(4, 4, 4)), QUARTER)
+
+
+PRECISIONS = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+
+
+def precisions():
+    return [setting.fp32_precision for setting in PRECISIONS]
+
+
+@pytest.fixture(params=["tf32", "ieee"])
+def precision(request):
+    """Of products of float32 on GPUs."""
+    before = precisions()
+    for setting in PRECISIONS:
+        setting.fp32_precision = request.param
+    yield request.param
+    for setting, value in zip(PRECISIONS, before, strict=True):
+        setting.fp32_precision = value
+
+
+def test_float32_is_measured_in_full_precision_and_the_setting_is_restored(precision):
+    seen = []
+    net = Function(lambda x: seen.append(precisions()) or x)
+    assert_equivariant(net, noise(), [QUARTER])
+    equivariance_curve(net, blob(), [30])
+    scale_equivariance_error(net, blob(), 0.8)
+    assert seen == [["ieee"] * 3] * 6
+    assert precisions() == [precision] * 3
+    with pytest.raises(ZeroDivisionError):
+        equivariance_error(Function(lambda x: 1 / 0), noise(), QUARTER)
+    assert precisions() == [precision] * 3
 
 
 def test_curve_is_near_zero_on_the_lattice_and_bounded_between():

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,61 @@ def test_the_random_state_and_default_type_are_left_alone():
     code = "import torch; s = torch.get_rng_state(); import equivariant_nets; "
     code += "print(torch.equal(s, torch.get_rng_state()), torch.get_default_dtype(), torch.is_grad_enabled())"
     assert in_a_fresh_interpreter(code).stdout.split() == ["True", "torch.float32", "True"]
+
+
+DRAWINGS = """
+import sys, importlib, pkgutil, matplotlib
+matplotlib.use("svg")
+import equivariant_nets
+for module in pkgutil.walk_packages(equivariant_nets.__path__, "equivariant_nets."):
+    importlib.import_module(module.name)
+
+import numpy as np
+from pathlib import Path
+from equivariant_nets.interaction.evaluation import plot_click_curves
+from equivariant_nets.report import (
+    photograph_with_labels, plot_rotation_curves, plot_scale_curves, plot_vessel_curves, three_planes
+)
+folder = Path(sys.argv[1])
+table = folder / "table.csv"
+table.write_text(
+    "case,plane,angle_degrees,factor,clicks,class,dice,interpolation_dice,dataset,reader\\n"
+    "a,axial,0,1.0,0,x,0.5,1,drive,network\\n"
+)
+for plot in (plot_rotation_curves, plot_scale_curves, plot_vessel_curves, plot_click_curves):
+    plot({"net": table}, folder / f"{plot.__name__}.png")
+three_planes(np.eye(8)[None].repeat(8, 0), [("a", np.ones((8, 8, 8)))], folder / "planes.png")
+photograph_with_labels(np.ones((3, 8, 8)), np.eye(8), folder / "photograph.png")
+
+sys.path.insert(0, sys.argv[2])
+from stores import finish, make_experiment, save_weights, write_pictured_bundle
+from equivariant_nets.experiments.figures import plot_experiment
+from equivariant_nets.experiments.pictures import draw_cases
+from equivariant_nets.experiments.plan import PLOTS
+from equivariant_nets.experiments.results import read_settings
+write_pictured_bundle(folder)
+for plot in PLOTS:
+    experiment = make_experiment(folder, values=(1, 2), seeds=(0,), name=plot, plot=plot)
+    for run in experiment.runs if plot == PLOTS[0] else ():
+        finish(run, folder, lambda *pose: 0.5, cases=["case_00"])
+        save_weights(run, folder)
+    settings, _ = read_settings(experiment, folder)
+    plot_experiment(experiment, settings, folder)
+draw_cases(settings[:1], folder, folder)
+print(matplotlib.get_backend())
+"""
+
+
+def test_the_backend_of_matplotlib_is_left_alone(tmp_path):
+    """By importing every module, and by drawing one of each picture."""
+    stores = Path(__file__).parent / "experiments"
+    command = [sys.executable, "-W", "ignore", "-c", DRAWINGS, str(tmp_path), str(stores)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "svg", result.stderr
+    assert len(list(tmp_path.glob("*.png"))) == 6 + 5 + 2
+
+
+def test_no_module_imports_pyplot():
+    """It keeps each figure alive until it is closed, and chooses a backend for all."""
+    sources = Path(equivariant_nets.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if "matplotlib.pyplot" in path.read_text(encoding="utf-8")] == []

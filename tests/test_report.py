@@ -13,7 +13,6 @@ import torch
 from outline import Outline
 
 from equivariant_nets.report import (
-    case_name,
     plot_rotation_curves,
     plot_scale_curves,
     plot_vessel_curves,
@@ -91,14 +90,6 @@ def test_a_summary_leaves_out_cases_without_any_class(table, tmp_path):
 
 def test_angles_of_a_summary_are_chosen(table):
     assert list(summarize_rotation_table(table, angles_degrees=(45, 30))) == ["45 degrees", "random rotations"]
-
-
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [("a/b.nii.gz", "b"), ("b.nii", "b"), ("s.1.nii.gz", "s.1"), ("s.1.nii", "s.1"), ("gz.nii.gz", "gz")],
-)
-def test_a_case_is_named_by_its_file_without_the_extension(path, name):
-    assert case_name(path) == name
 
 
 def picture(path):

@@ -24,7 +24,7 @@ from equivariant_nets.data.brain_tumor import (
 )
 from equivariant_nets.data.checks import CheckVolumed, LoadVolumed
 from equivariant_nets.data.fundus import FieldOfViewd, NormalizeFundusd, PatchDataset, direction_shares
-from equivariant_nets.data.hippocampus import download_hippocampus, hippocampus_datalist
+from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
 from equivariant_nets.data.images import image_datalist
 from equivariant_nets.data.phantoms import phantom, phantom_datalist, write_phantoms
 from equivariant_nets.data.retina import retina_datalist
@@ -47,6 +47,7 @@ __all__ = [
     "brain_tumor_datalist",
     "check_brain_structures",
     "check_brain_tumor",
+    "check_hippocampus",
     "direction_shares",
     "download_brain_tumor",
     "download_hippocampus",

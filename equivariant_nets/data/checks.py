@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from monai.config import DtypeLike, KeysCollection, PathLike
 from monai.data import ImageReader, MetaTensor
 from monai.transforms import LoadImage, LoadImaged, MapTransform
 from monai.utils import ImageMetaKey, MetaKeys, ensure_tuple
+from tqdm import tqdm
 
 __all__ = ["CheckVolumed", "LoadVolumed"]
 
@@ -143,11 +144,20 @@ class CheckVolumed(MapTransform):
             _check_not_constant(array, d[key], key)
             check_same_grid(reference, d[key], reference_name, describe_volume(d[key], key))
         if self.label_key is not None and self.label_key in d:
-            label, name = d[self.label_key], describe_volume(d[self.label_key], self.label_key)
-            array = _checked_array(label, self.label_key, 1, self.spatial_dims)
-            _check_label_values(array, name, self.num_classes)
-            check_same_grid(reference, label, reference_name, name)
+            label = d[self.label_key]
+            check_label(label, self.label_key, self.num_classes, self.spatial_dims)
+            check_same_grid(reference, label, reference_name, describe_volume(label, self.label_key))
         return d
+
+
+def check_label(label: Any, key: Hashable, num_classes: int | None = None, spatial_dims: int = 3) -> None:
+    """Check a loaded label map alone; see :class:`CheckVolumed`.
+
+    Raises:
+        ValueError: it is not one channel of the whole numbers from 0 to ``num_classes - 1``.
+    """
+    array = _checked_array(label, key, 1, spatial_dims)
+    _check_label_values(array, describe_volume(label, key), num_classes)
 
 
 def describe_volume(value: Any, key: Hashable, channel: int | None = None) -> str:
@@ -230,6 +240,22 @@ def file_problems(files: Mapping[str, PathLike], check: Callable[[str, Any], Non
             check_same_grid(named[0][1], volume, named[0][0], name)
         except ValueError as error:
             yield str(error)
+
+
+def case_problems(cases: Collection[tuple[str, Mapping[str, PathLike], Callable[[str, Any], None]]]) -> list[str]:
+    """All that is wrong with the files of a data set, with a progress bar: of each case its name, and the
+    :func:`file_problems` of its files by its check."""
+    return [
+        f"{name}: {problem}"
+        for name, files, check in tqdm(cases, desc="checking cases")
+        for problem in file_problems(files, check)
+    ]
+
+
+def exit_with_problems(problems: Sequence[str], dataset_dir: PathLike, *advice: str) -> None:
+    """End the command that checked a data set with all that is wrong, and status 1, if anything is."""
+    if problems:
+        raise SystemExit("\n".join([*problems, *advice, f"error: {len(problems)} problems in {dataset_dir}"]))
 
 
 def check_same_grid(reference: Any, other: Any, reference_name: str, name: str) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 __all__ = [
     "SECTIONS",
     "case_name",
+    "indented",
+    "manifest_cases",
     "missing_files",
     "nested_subset",
     "paired_cases",
@@ -24,7 +26,10 @@ SECTIONS = ("training", "validation", "test")
 
 Case = TypeVar("Case")
 
-_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+# Endings of images. What stands behind another dot belongs to the name: scan_v1.2 is a file, or a folder, of its own.
+_ENDING = re.compile(
+    r"\.(nii|img|hdr|mha|mhd|nrrd|nhdr|mgh|mgz|dcm|ima|npy|npz|png|jpe?g|bmp|gif|tiff?|ppm|pgm)(\.gz)?$", re.IGNORECASE
+)
 _SUBSET_SEED = 0
 _MAX_LISTED = 10
 
@@ -71,6 +76,15 @@ def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[
         ValueError: the entries are not pairs of an image and a label.
     """
     folder = Path(dataset_dir).expanduser().absolute()
+    cases = manifest_cases(folder, entries, advice)
+    if missing := missing_files((file for case in cases for file in case.values()), folder):
+        raise FileNotFoundError(f"{folder} is incomplete, for its dataset.json names more: {missing}\n{advice}")
+    return cases
+
+
+def manifest_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[dict[str, str]]:
+    """The cases of :func:`paired_cases`, whether or not their files exist."""
+    folder = Path(dataset_dir).expanduser().absolute()
     path = folder / "dataset.json"
     if not isinstance(entries, Sequence) or not entries:
         raise ValueError(f"{path} names no labelled cases. {advice}")
@@ -80,8 +94,6 @@ def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[
             raise ValueError(f'{path} holds the entry {entry!r}; a labelled case is {{"image": ..., "label": ...}}.')
         case = {key: str(folder / entry[key]) for key in ("image", "label")}
         cases[Path(case["image"]).name] = case
-    if missing := missing_files((file for case in cases.values() for file in case.values()), folder):
-        raise FileNotFoundError(f"{folder} is incomplete, for its dataset.json names more: {missing}\n{advice}")
     return [cases[name] for name in sorted(cases)]
 
 
@@ -120,9 +132,14 @@ def nested_subset(cases: Sequence[Case], count: int) -> list[Case]:
     return [cases[index] for index in order[:count]]
 
 
-def case_name(path: Path) -> str:
-    """A file's name without .nii or .nii.gz."""
-    return _SUFFIX.sub("", path.name)
+def case_name(path: str | Path) -> str:
+    """What lists, tables and pictures call a case: the name of its file, or folder, without the ending of an image.
+
+    Example:
+        >>> case_name("images/scan_v1.2.nii.gz"), case_name("dicom/scan_v1.2")
+        ('scan_v1.2', 'scan_v1.2')
+    """
+    return _ENDING.sub("", Path(path).name)
 
 
 def missing_files(files: Iterable[str], folder: Path) -> str:
@@ -130,6 +147,10 @@ def missing_files(files: Iterable[str], folder: Path) -> str:
     missing = sorted(str(Path(file).relative_to(folder)) for file in files if not Path(file).is_file())
     if not missing:
         return ""
-    listed = "".join(f"\n  {name}" for name in missing[:_MAX_LISTED])
-    rest = f"\n  ... and {len(missing) - _MAX_LISTED} more" if len(missing) > _MAX_LISTED else ""
-    return f"{len(missing)} files are missing:{listed}{rest}"
+    return f"{len(missing)} files are missing:{indented(missing)}"
+
+
+def indented(lines: Sequence[str]) -> str:
+    """The first ten lines for the end of a message, each on a line of its own, and how many more there are."""
+    rest = [f"... and {len(lines) - _MAX_LISTED} more"] if len(lines) > _MAX_LISTED else []
+    return "".join(f"\n  {line}" for line in [*lines[:_MAX_LISTED], *rest])

@@ -11,19 +11,17 @@ An upright phantom has its rostral end towards +W: superior, in the RAS orientat
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
 from equivariant_nets.data.datalist import paired_cases, read_manifest, select_section
+from equivariant_nets.data.synthetic import checked_size, save_volume, write_locked
+from equivariant_nets.files import write_json
 from equivariant_nets.rotations import plane_rotation, random_rotation
 
 __all__ = ["phantom", "phantom_datalist", "write_phantoms"]
@@ -68,7 +66,7 @@ def phantom(
         >>> image.shape, label.max()
         ((40, 40, 40), np.uint8(3))
     """
-    size = _checked_size(size)
+    size = checked_size(size, _SMALLEST_SIDE)
     rotation = _pose(random_state, max_tilt_degrees)
     anatomy = _Anatomy.draw(random_state)
     grid = _grid_mm(size)
@@ -119,17 +117,16 @@ def write_phantoms(
             raise ValueError(f"num_{section}={count} is less than 1. Each section needs at least one case.")
     if seed < 0:
         raise ValueError(f"seed={seed} is negative. Give 0 or more.")
-    parameters = {"version": _VERSION, **counts, "size": list(_checked_size(size)), "seed": seed}
-    if _is_complete(folder, parameters):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        if not _is_complete(folder, parameters):
-            _remove_phantoms(folder)
-            cases = [(section, index) for section, count in counts.items() for index in range(count)]
-            for section, index in tqdm(cases, desc="writing phantoms"):
-                _write_case(folder, section, index, size, seed)
-            _write_manifest(folder, counts, parameters)
+    parameters = {"version": _VERSION, **counts, "size": list(checked_size(size, _SMALLEST_SIDE)), "seed": seed}
+
+    def write() -> None:
+        _remove_phantoms(folder)
+        cases = [(section, index) for section, count in counts.items() for index in range(count)]
+        for section, index in tqdm(cases, desc="writing phantoms"):
+            _write_case(folder, section, index, size, seed)
+        write_json(folder / "dataset.json", _manifest(counts, parameters))  # last: it is there only when every case is
+
+    write_locked(folder, lambda: _is_complete(folder, parameters), write)
     return folder
 
 
@@ -238,12 +235,6 @@ def _magnitude_image(random_state: np.random.RandomState, clean: np.ndarray) -> 
     return (gain * np.hypot(clean + real, imaginary)).astype(np.float32)
 
 
-def _checked_size(size: Sequence[int]) -> tuple[int, int, int]:
-    if len(size) != 3 or min(size) < _SMALLEST_SIDE:
-        raise ValueError(f"size={tuple(size)} is not legal. Give three sides (D, H, W) of at least {_SMALLEST_SIDE}.")
-    return int(size[0]), int(size[1]), int(size[2])
-
-
 def _case_files(section: str, index: int) -> dict[str, str]:
     name, folder = f"phantom_{section}_{index:04d}.nii.gz", _FOLDERS[section]
     return {"image": f"./images{folder}/{name}", "label": f"./labels{folder}/{name}"}
@@ -253,16 +244,11 @@ def _write_case(folder: Path, section: str, index: int, size: Sequence[int], see
     random_state = np.random.RandomState([seed, list(_FOLDERS).index(section), index])
     image, label = phantom(random_state, size, None if section == "test" else _UPRIGHT_DEGREES)
     for array, file in zip((image, label), _case_files(section, index).values(), strict=True):
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        volume = nib.Nifti1Image(array, np.eye(4))
-        volume.header.set_xyzt_units("mm")
-        nib.save(volume, path)
+        save_volume(array, folder / file)
 
 
-def _write_manifest(folder: Path, counts: dict[str, int], parameters: dict[str, Any]) -> None:
-    """Write ``dataset.json``, last and in one step, so that it is there only when every case is."""
-    manifest = {
+def _manifest(counts: dict[str, int], parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
         "name": "Phantoms",
         "description": "synthetic anatomy with two nuclei that only their relation to the stem tells apart",
         "tensorImageSize": "3D",
@@ -273,9 +259,6 @@ def _write_manifest(folder: Path, counts: dict[str, int], parameters: dict[str, 
         "phantom": parameters,
         **{section: [_case_files(section, index) for index in range(counts[section])] for section in _FOLDERS},
     }
-    partial = folder / "dataset.json.partial"
-    partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    os.replace(partial, folder / "dataset.json")
 
 
 def _is_complete(folder: Path, parameters: dict[str, Any]) -> bool:

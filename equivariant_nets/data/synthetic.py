@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ from filelock import FileLock
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["checked_size", "ellipsoid_level", "save_volume", "smooth_field", "write_json", "write_once"]
+from equivariant_nets.files import write_json
+
+__all__ = ["checked_size", "ellipsoid_level", "save_volume", "smooth_field", "write_locked", "write_once"]
 
 _MARKER = "synthetic.json"
 
@@ -58,13 +59,22 @@ def write_once(
     Raises:
         ValueError: the folder has other content.
     """
-    if _is_written(folder, writer, parameters):
+
+    def write_all() -> None:
+        write()
+        write_json(folder / _MARKER, {"description": description, **parameters})
+
+    write_locked(folder, lambda: _is_written(folder, writer, parameters), write_all)
+
+
+def write_locked(folder: Path, is_written: Callable[[], bool], write: Callable[[], None]) -> None:
+    """Write into a folder, made when absent, what is not written yet; processes wait for each other."""
+    if is_written():
         return
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if not _is_written(folder, writer, parameters):
+        if not is_written():
             write()
-            write_json(folder / _MARKER, {"description": description, **parameters})
 
 
 def save_volume(array: np.ndarray, path: Path, axcodes: str = "RAS", spacing_mm: float = 1.0) -> None:
@@ -81,13 +91,6 @@ def save_volume(array: np.ndarray, path: Path, axcodes: str = "RAS", spacing_mm:
     volume = volume.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axcodes)))
     volume.header.set_xyzt_units("mm")
     nib.save(volume, path)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file in one step, so that it is never there in part."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _is_written(folder: Path, writer: str, parameters: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ import sys
 import fire
 
 from .execute import execute
+from .findings import SMOKE_RUN
 from .plan import read_experiment
 from .sections import write_experiments_report, write_section
 
@@ -33,7 +34,7 @@ def run(
         dataset_dir: folder of the data of their bundles.
         output_dir: receives the runs, a folder of tables and pictures for each experiment, and report.html. Given
             again, it repeats no finished run.
-        quick: the small version of each: minutes, to see that all works.
+        quick: the small version of each, a smoke run of minutes: it shows that all works, and its numbers mean nothing.
         jobs: runs at a time, each with its share of the GPUs, or of the cores.
         processes_per_run: processes of one training, by torchrun.
         bundles_dir: folder of the bundles, where it is not beside the folder of the file.
@@ -53,6 +54,8 @@ def run(
         except ValueError as error:
             problems.append(str(error))
     print(f"The report is {write_experiments_report(output_dir)}")
+    if quick:
+        print(SMOKE_RUN)
     if problems:
         sys.exit("\n\n".join([f"{len(problems)} problems:", *problems]))
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from equivariant_nets.training_state import FILE_NAME
 
+from ..files import write_json
 from .plan import Run
 
 try:
@@ -70,11 +71,11 @@ def execute(runs: Sequence[Run], output_dir: str | Path, jobs: int = 1, processe
     """
     if jobs < 1 or processes_per_run < 1:
         raise ValueError(f"jobs={jobs} and processes_per_run={processes_per_run} must be 1 or more.")
-    gpus = torch.cuda.device_count()
-    if 0 < gpus < jobs * processes_per_run:
+    gpus = _visible_gpus()
+    if 0 < len(gpus) < jobs * processes_per_run:
         raise ValueError(
             f"jobs={jobs} of processes_per_run={processes_per_run} need {jobs * processes_per_run} GPUs, and there are "
-            f"{gpus}: give fewer."
+            f"{len(gpus)}: give fewer."
         )
     slots: Queue[dict[str, str]] = Queue()
     for job in range(jobs):
@@ -85,11 +86,21 @@ def execute(runs: Sequence[Run], output_dir: str | Path, jobs: int = 1, processe
     return [problem for problem in tqdm(results, total=len(unique), desc="runs", unit="run") if problem]
 
 
-def _environment(job: int, jobs: int, processes: int, gpus: int) -> dict[str, str]:
+def _visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them: by numbers, UUIDs or MIG names."""
+    count = torch.cuda.device_count()
+    if (inherited := os.environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        return [str(index) for index in range(count)]
+    names = [name.strip() for name in inherited.split(",")]
+    if count and names[0].startswith("MIG-"):  # a process sees one part of a GPU at most, however many are named
+        return names
+    return names[:count]  # CUDA ignores what stands behind a name that there is not
+
+
+def _environment(job: int, jobs: int, processes: int, gpus: Sequence[str]) -> dict[str, str]:
     """What sets the jobs apart: their GPUs, or their share of the cores."""
     if gpus:
-        own = range(job * processes, (job + 1) * processes)
-        return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(map(str, own))}
+        return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(gpus[job * processes : (job + 1) * processes])}
     threads = max(1, (os.cpu_count() or 1) // (jobs * processes))
     return {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
 
@@ -146,7 +157,7 @@ def _step(
     folder.mkdir(parents=True, exist_ok=True)
     _stop_orphan(folder)
     own = folder / "overrides.json"
-    own.write_text(json.dumps(overrides, indent=2) + "\n", encoding="utf-8")
+    write_json(own, overrides, indent=2)
     files = [str(run.bundle / "configs" / name) for name in configs] + [str(own)]
     arguments = [*launcher, "run", "--bundle_root", str(run.bundle), "--config_file", str(files)]
     start, log = time.perf_counter(), folder / "log.txt"
@@ -168,6 +179,4 @@ def _step(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",
     }
-    partial = folder / (RECORD + ".part")
-    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / RECORD)
+    write_json(folder / RECORD, record, indent=2)

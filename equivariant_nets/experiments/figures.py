@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from ..evaluation import RANDOM
 from ..report import FLOOR, save_figure
+from .findings import SMOKE_RUN
 from .plan import Experiment
 from .results import UPRIGHT, Pose, Setting
 from .statistics import case_means, mean_and_error, seed_means
@@ -39,41 +42,40 @@ def plot_experiment(experiment: Experiment, settings: Sequence[Setting], folder:
     Returns:
         their paths; none where an experiment on rotations measured no pose.
     """
-    plots: dict[str, Callable[[Experiment, Sequence[Setting], Path], list[Path]]] = {
+    plots: dict[str, Callable[[Experiment, Sequence[Setting]], dict[str, Figure]]] = {
         "rotation": _plot_rotation,
         "curve": _plot_curve,
         "structures": _plot_structures,
         "parameters": _plot_parameters,
     }
-    with plt.rc_context({"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}):
-        return plots[experiment.plot](experiment, settings, folder)
+    with matplotlib.rc_context(
+        {"text.parse_math": False, "axes.grid": True, "grid.alpha": 0.3, "axes.axisbelow": True}
+    ):
+        figures = plots[experiment.plot](experiment, settings)
+        if experiment.quick:
+            for figure in figures.values():
+                figure.suptitle(SMOKE_RUN, color="#a00")
+        return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def _plot_rotation(experiment: Experiment, settings: Sequence[Setting], folder: Path) -> list[Path]:
+def _plot_rotation(experiment: Experiment, settings: Sequence[Setting]) -> dict[str, Figure]:
     structures: list[str | None] = [None, *_structures(settings)]
-    return [
-        path
-        for name, rows in (("rotation_mean", structures[:1]), ("rotation", structures))
-        for path in _rotation_grid(settings, rows, folder / f"{name}.png")
-    ]
+    figures = {
+        "rotation_mean": _rotation_grid(settings, structures[:1]),
+        "rotation": _rotation_grid(settings, structures),
+    }
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _rotation_grid(settings: Sequence[Setting], structures: Sequence[str | None], path: Path) -> list[Path]:
+def _rotation_grid(settings: Sequence[Setting], structures: Sequence[str | None]) -> Figure | None:
     """A row for each structure (None: the mean over all), a column for each plane, and one for random rotations."""
     measured = dict.fromkeys(s.plane for setting in settings for s in setting.scores if s.plane != UPRIGHT)
     planes = sorted(measured, key=lambda plane: (plane == RANDOM, plane))
     if not planes:
-        return []
+        return None
     widths = [0.6 if plane == RANDOM else 1 for plane in planes]
-    figure, axes = plt.subplots(
-        len(structures),
-        len(planes),
-        figsize=(3.2 * sum(widths), 0.9 + 2.2 * len(structures)),
-        width_ratios=widths,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure = Figure(figsize=(3.2 * sum(widths), 0.9 + 2.2 * len(structures)), layout="constrained")
+    axes = figure.subplots(len(structures), len(planes), width_ratios=widths, sharey=True, squeeze=False)
     for row, structure in enumerate(structures):
         for panel, plane in zip(axes[row], planes, strict=True):
             if plane == RANDOM:
@@ -89,10 +91,10 @@ def _rotation_grid(settings: Sequence[Setting], structures: Sequence[str | None]
                 panel.set_xlabel("rotation (degrees)")
         axes[row, 0].set_ylabel(f"Dice, {structure or 'mean'}")
     _legend(figure, [setting.label for setting in settings], floor=True)
-    return [save_figure(figure, path)]
+    return figure
 
 
-def _angle_curves(panel: plt.Axes, settings: Sequence[Setting], plane: str, structure: str | None) -> None:
+def _angle_curves(panel: Axes, settings: Sequence[Setting], plane: str, structure: str | None) -> None:
     for position, setting in enumerate(settings):
         angles = sorted({s.angle_degrees for s in setting.scores if s.plane == plane})
         poses = [Pose("", plane, angle) for angle in angles]
@@ -107,7 +109,7 @@ def _angle_curves(panel: plt.Axes, settings: Sequence[Setting], plane: str, stru
     panel.set_xticks(range(0, 181, 45))
 
 
-def _plot_curve(experiment: Experiment, settings: Sequence[Setting], folder: Path) -> list[Path]:
+def _plot_curve(experiment: Experiment, settings: Sequence[Setting]) -> dict[str, Figure]:
     values = list(dict.fromkeys(setting.value_text for setting in settings))
     numbers = [setting.value for setting in settings]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers):
@@ -128,10 +130,10 @@ def _plot_curve(experiment: Experiment, settings: Sequence[Setting], folder: Pat
         panel.minorticks_off()
         panel.set_xlabel(experiment.varies or "")
     _legend(figure, list(dict.fromkeys(setting.network for setting in settings)))
-    return [save_figure(figure, folder / "curve.png")]
+    return {"curve": figure}
 
 
-def _plot_parameters(experiment: Experiment, settings: Sequence[Setting], folder: Path) -> list[Path]:
+def _plot_parameters(experiment: Experiment, settings: Sequence[Setting]) -> dict[str, Figure]:
     figure, panels = _panels(settings, [UPRIGHT_POSE, RANDOM_POSE])
     counts = [setting.parameters for setting in settings]
     ticks = (1, 3) if max(counts) > 10 * min(counts) else (1, 1.5, 2, 3, 5, 7)
@@ -144,10 +146,10 @@ def _plot_parameters(experiment: Experiment, settings: Sequence[Setting], folder
         panel.minorticks_off()
         panel.set_xlabel("parameters")
     _legend(figure, list(dict.fromkeys(setting.network for setting in settings)))
-    return [save_figure(figure, folder / "parameters.png")]
+    return {"parameters": figure}
 
 
-def _plot_structures(experiment: Experiment, settings: Sequence[Setting], folder: Path) -> list[Path]:
+def _plot_structures(experiment: Experiment, settings: Sequence[Setting]) -> dict[str, Figure]:
     structures: list[str | None] = [None, *_structures(settings)]
     figure, panels = _panels(settings, [UPRIGHT_POSE, RANDOM_POSE], width=1.5 + 1.0 * len(structures))
     for panel, pose in panels:
@@ -156,7 +158,7 @@ def _plot_structures(experiment: Experiment, settings: Sequence[Setting], folder
         panel.set_xticks(range(len(structures)), [name or "mean" for name in structures], rotation=20)
         panel.grid(axis="x", visible=False)
     _legend(figure, [setting.label for setting in settings])
-    return [save_figure(figure, folder / "structures.png")]
+    return {"structures": figure}
 
 
 def _structures(settings: Sequence[Setting]) -> list[str]:
@@ -165,18 +167,18 @@ def _structures(settings: Sequence[Setting]) -> list[str]:
 
 def _panels(
     settings: Sequence[Setting], poses: Sequence[Pose], width: float = 3.8
-) -> tuple[plt.Figure, list[tuple[plt.Axes, Pose]]]:
+) -> tuple[Figure, list[tuple[Axes, Pose]]]:
     """A panel for each pose that was measured."""
     shown = [pose for pose in poses if any(setting.within(pose) for setting in settings)]
-    size = (width * len(shown), 3.8)
-    figure, axes = plt.subplots(1, len(shown), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure = Figure(figsize=(width * len(shown), 3.8), layout="constrained")
+    axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)
     for panel, pose in zip(axes[0], shown, strict=True):
         panel.set_title(pose.name)
     axes[0, 0].set_ylabel("mean Dice")
     return figure, list(zip(axes[0], shown, strict=True))
 
 
-def _lines(panel: plt.Axes, settings: Sequence[Setting], pose: Pose, place: Callable[[Setting], float]) -> None:
+def _lines(panel: Axes, settings: Sequence[Setting], pose: Pose, place: Callable[[Setting], float]) -> None:
     """A line for each network, and each seed alone faintly behind it."""
     for position, network in enumerate(dict.fromkeys(setting.network for setting in settings)):
         own = sorted((s for s in settings if s.network == network), key=place)
@@ -187,9 +189,7 @@ def _lines(panel: plt.Axes, settings: Sequence[Setting], pose: Pose, place: Call
                 panel.scatter([place(setting)] * len(seeds), seeds, s=9, color=f"C{position}", alpha=0.35)
 
 
-def _points(
-    panel: plt.Axes, settings: Sequence[Setting], pose: Pose, structure: str | None, centre: float = 0.0
-) -> None:
+def _points(panel: Axes, settings: Sequence[Setting], pose: Pose, structure: str | None, centre: float = 0.0) -> None:
     """A point for each setting, side by side about a position on the axis."""
     for position, setting in enumerate(settings):
         offset = _GROUP_WIDTH * ((position + 0.5) / len(settings) - 0.5)
@@ -197,7 +197,7 @@ def _points(
         panel.errorbar(centre + offset, mean, error, color=f"C{position}", linestyle="", **_MARKS)
 
 
-def _legend(figure: plt.Figure, labels: Sequence[str], floor: bool = False) -> None:
+def _legend(figure: Figure, labels: Sequence[str], floor: bool = False) -> None:
     handles = [Line2D([], [], color=f"C{index}", marker="o", markersize=4) for index in range(len(labels))]
     names = list(labels)
     if floor:

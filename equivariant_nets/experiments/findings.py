@@ -10,7 +10,9 @@ from .plan import Experiment
 from .results import Setting
 from .tables import RANDOM_POSE, UPRIGHT_POSE, Row
 
-__all__ = ["interval_text", "main_finding", "number"]
+__all__ = ["SMOKE_RUN", "interval_text", "main_finding", "number"]
+
+SMOKE_RUN = "Smoke run: its numbers mean nothing."
 
 
 def number(value: float) -> str:
@@ -25,7 +27,12 @@ def interval_text(row: Row) -> str:
 
 
 def main_finding(experiment: Experiment, settings: Sequence[Setting], rows: Sequence[Row]) -> str:
-    """What the main picture shows: of rotations the loss, else the upright Dice, each with its interval."""
+    """What the main picture shows: of rotations the loss, else the upright Dice, each with its interval.
+
+    A smoke run finds nothing.
+    """
+    if experiment.quick:
+        return f"{SMOKE_RUN} The networks were trained for a few steps, to see that all works; nothing was found."
     upright, over = _upright(rows), "(In brackets the 95 % confidence interval over"
     if experiment.plot == "rotation" and (drops := [row for row in rows if row.table == "drop"]):
         pose = min((row.pose for row in drops), key=lambda pose: (pose != "45 degrees", pose != RANDOM_POSE.name))

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Sequence
 
 from .. import webpage
-from .findings import interval_text, number
+from .findings import SMOKE_RUN, interval_text, number
 from .statistics import MIN_CASES
 from .tables import START, UPRIGHT_POSE, Row
 
@@ -15,28 +15,33 @@ __all__ = ["tables_html"]
 _OPEN_ROWS = 16  # longer tables are folded
 
 
-def tables_html(rows: Sequence[Row], varies: str | None) -> Iterable[str]:
+def tables_html(rows: Sequence[Row], varies: str | None, smoke_run: bool = False) -> Iterable[str]:
     """Dice by pose, its loss, the tests, each structure, and the spread of seeds, each with what its figures are.
 
     Args:
         rows: of :func:`equivariant_nets.experiments.tables.summarize`.
         varies: what the experiment varies, or None.
+        smoke_run: whether each table says that its numbers mean nothing.
     """
+
+    def block(title: str, note: str, cells: Sequence[Sequence[str]], fold: bool = False) -> str:
+        return _block(title, f"{SMOKE_RUN} {note}" if smoke_run else note, cells, fold)
+
     dice, drops, tests, structures, seeds = (
         [row for row in rows if row.table == name] for name in ("dice", "drop", "difference", "structure", "seeds")
     )
     interval = "In brackets the 95 % confidence interval over the cases (bootstrap, BCa)"
     note = f"Mean over structures, planes and seeds. {interval}. {_cases(dice)}"
-    yield _block("Dice", note, _pivot(dice, varies))
+    yield block("Dice", note, _pivot(dice, varies))
     if drops:
         note = f"Dice at {START.name} minus Dice in the pose, paired by case: above 0, the pose costs Dice. {interval}."
-        yield _block("Loss of Dice when turned", f"{note} {_cases(drops)}", _pivot(drops, varies))
+        yield block("Loss of Dice when turned", f"{note} {_cases(drops)}", _pivot(drops, varies))
     if tests:
-        yield _block("Comparison with the reference", _about_tests(tests), _tests(tests, varies))
-    yield _block("Dice of each structure", f"{interval}.", _pivot(structures, varies, structures=True), fold=True)
+        yield block("Comparison with the reference", _about_tests(tests), _tests(tests, varies))
+    yield block("Dice of each structure", f"{interval}.", _pivot(structures, varies, structures=True), fold=True)
     if any(row.seeds > 1 for row in seeds):
         note = "Mean Dice over seeds, and in brackets that of the worst to that of the best seed."
-        yield _block("Spread of the seeds", note, _pivot(seeds, varies), fold=True)
+        yield block("Spread of the seeds", note, _pivot(seeds, varies), fold=True)
 
 
 def _block(title: str, note: str, cells: Sequence[Sequence[str]], fold: bool = False) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from monai.bundle import ConfigParser
 from monai.metrics import compute_dice
@@ -23,6 +24,7 @@ from ..report import LABEL_COLOURS, label_centre, save_figure, show_plane
 from ..rotations import plane_rotation
 from ..transforms import RotateMatrixd
 from .execute import training_dir
+from .findings import SMOKE_RUN
 from .plan import Run
 from .results import Setting, unique_case_names
 from .statistics import case_means
@@ -45,7 +47,9 @@ def ranked_cases(means: dict[str, float]) -> dict[str, tuple[str, int]]:
     return {kind: (case, len(ascending) - ascending.index(case)) for kind, case in chosen.items()}
 
 
-def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path) -> list[tuple[Path, str]]:
+def draw_cases(
+    settings: Sequence[Setting], output_dir: str | Path, folder: Path, smoke_run: bool = False
+) -> list[tuple[Path, str]]:
     """Draw both cases of each network, at its largest value and its first seed, upright and turned.
 
     The turn, by 45 degrees in the axial plane, and its field of view are those of
@@ -55,6 +59,7 @@ def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path
         settings: what was measured; the first six networks are drawn.
         output_dir: where the experiment ran: it holds the weights.
         folder: receives the PNGs.
+        smoke_run: whether their titles say that it is one.
 
     Returns:
         their paths and titles.
@@ -77,6 +82,8 @@ def draw_cases(settings: Sequence[Setting], output_dir: str | Path, folder: Path
                 f"{setting.label}, seed {run.seed}: {kind} test case {case}, rank {rank} of {len(means)}, "
                 f"mean Dice {means[case]:.3f}"
             )
+            if smoke_run:
+                title = f"{SMOKE_RUN} {title}"
             if case not in items:
                 raise ValueError(
                     f"The test section of {run.dataset_dir} has no case {case}, which was measured. Give the data set "
@@ -125,7 +132,8 @@ def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, 
     columns = [(seen, axis, plane) for axis, plane in enumerate(("sagittal", "coronal", "axial"))]  # of RAS
     columns.append((turned, 2, f"turned by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
 
-    figure, axes = plt.subplots(2, len(columns), figsize=(12, 6.6), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(12, 6.6), layout="constrained")
+    axes = figure.subplots(2, len(columns), squeeze=False)
     for column, (view, axis, heading) in enumerate(columns):
         maps = [_paint(view[key], background) for key in ("label", "pred")]
         centre = label_centre(maps[0])
@@ -134,9 +142,9 @@ def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, 
         axes[0, column].set_title(heading, fontsize=10)
     for row, name in enumerate(("manual", "predicted")):
         axes[row, 0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=axes[row, 0].transAxes)
-    with plt.rc_context({"text.parse_math": False}):
+    with matplotlib.rc_context({"text.parse_math": False}):
         figure.suptitle(title, fontsize=11)
-        colours = plt.get_cmap(LABEL_COLOURS)
+        colours = matplotlib.colormaps[LABEL_COLOURS]
         handles = [Patch(color=colours(index % 10), alpha=0.6) for index in range(len(names))]
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7), frameon=False)
         return save_figure(figure, path)

@@ -95,6 +95,7 @@ class Experiment:
         plot: its main picture, one of ``PLOTS``.
         varies: the override that its networks are compared over, or None.
         runs: of all networks, values and seeds; the first network is the reference of the paired tests.
+        quick: whether it is a smoke run, of a few steps: it shows that all works, and nothing else.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Experiment:
     plot: str
     varies: str | None
     runs: tuple[Run, ...]
+    quick: bool = False
 
     @property
     def networks(self) -> list[str]:
@@ -139,7 +141,7 @@ def read_experiment(
         path: the file.
         dataset_dir: folder of the data of its bundles.
         bundles_dir: folder of the bundles; by default ``bundles`` beside the folder of the file.
-        quick: whether to make the small version of it.
+        quick: whether to make the small version of it, a smoke run.
 
     Raises:
         FileNotFoundError: there is no such file, bundle or folder of data.
@@ -195,9 +197,8 @@ def read_experiment(
     for run in runs:
         _check_overrides(path, run)
     name = path.stem + ("_quick" if quick else "")
-    return Experiment(
-        name, content["title"], content["question"], content["plot"], next(iter(varied), None), tuple(runs)
-    )
+    title = content["title"] + (" (smoke run)" if quick else "")
+    return Experiment(name, title, content["question"], content["plot"], next(iter(varied), None), tuple(runs), quick)
 
 
 def _quick(path: Path, content: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..data.datalist import case_name
 from ..evaluation import RANDOM
-from ..report import case_name, read_table
+from ..report import read_table
 from .execute import RECORD, evaluation_dir, training_dir
 from .plan import Experiment, Run
 
@@ -22,6 +23,7 @@ __all__ = ["UPRIGHT", "Finished", "Pose", "Score", "Setting", "read_settings", "
 UPRIGHT = "upright"  # stands in the plane column for the whole test section, as it is
 UPRIGHT_TABLE = "val_mean_dice_raw.csv"
 ROTATION_TABLE = "rotation_dice.csv"
+SMOKE_COLUMN = "smoke_run"  # of the tables that are written
 _ROTATION_COLUMNS = ("case", "plane", "angle_degrees", "class", "dice", "interpolation_dice")
 
 
@@ -154,15 +156,19 @@ def unique_case_names(images: Sequence[str]) -> list[str]:
     ]
 
 
-def write_scores(settings: Iterable[Setting], path: Path) -> Path:
-    """Write all scores as one tidy table, a row each, with the network, its value and its number of parameters."""
+def write_scores(settings: Iterable[Setting], path: Path, smoke_run: bool = False) -> Path:
+    """Write all scores as one tidy table, a row each, with the network, its value and its number of parameters.
+
+    The last column says whether they are of a smoke run.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         names = ("seed", "case", "class", *Score._fields[3:])
-        writer.writerow(["network", "value", "parameters", *names])
+        writer.writerow(["network", "value", "parameters", *names, SMOKE_COLUMN])
         for setting in settings:
-            writer.writerows([setting.network, setting.value_text, setting.parameters, *s] for s in setting.scores)
+            own = (setting.network, setting.value_text, setting.parameters)
+            writer.writerows([*own, *score, smoke_run] for score in setting.scores)
     return path
 
 

@@ -33,7 +33,7 @@ STYLE = (
 
 
 def write_section(experiment: Experiment, output_dir: str | Path, command: str) -> Path:
-    """Write what the finished runs of an experiment show.
+    """Write what the finished runs of an experiment show; of a smoke run that it shows nothing.
 
     The folder ``output_dir/NAME`` receives ``scores.csv``, all scores as they were measured; ``summary.csv``, the
     figures of the tables; the plots and pictures as PNGs; and ``section.json``, which the report is made of.
@@ -51,19 +51,19 @@ def write_section(experiment: Experiment, output_dir: str | Path, command: str) 
     """
     settings, unfinished = read_settings(experiment, output_dir)
     folder = Path(output_dir) / experiment.name
-    write_scores(settings, folder / "scores.csv")
-    rows = summarize(settings)
-    write_summary(rows, folder / "summary.csv")
+    write_scores(settings, folder / "scores.csv", experiment.quick)
+    rows = summarize(settings, tests=not experiment.quick)
+    write_summary(rows, folder / "summary.csv", experiment.quick)
     finding = main_finding(experiment, settings, rows)
     plots = plot_experiment(experiment, settings, folder)
-    cases = draw_cases(settings, output_dir, folder)
+    cases = draw_cases(settings, output_dir, folder, experiment.quick)
     parts = [
         f'<section id="{html.escape(experiment.name)}"><h2>{html.escape(experiment.title)}</h2>',
         webpage.paragraph(finding, "finding"),
         webpage.paragraph(experiment.question),
         *progress_html(experiment, unfinished),
         *(webpage.picture(path, f"{experiment.title}: {path.stem}") for path in plots),
-        *tables_html(rows, experiment.varies),
+        *tables_html(rows, experiment.varies, experiment.quick),
         "<h3>Test cases</h3>",
         webpage.paragraph(_how_chosen(settings), "note"),
         *(webpage.picture(path, title) for path, title in cases),

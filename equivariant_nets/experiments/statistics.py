@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ..report import standard_error
+from ..report import group_means, standard_error
 from .results import Pose, Score, Setting
 
 __all__ = [
@@ -56,11 +56,8 @@ def case_means(scores: Iterable[Score], column: str = "dice") -> dict[str, float
 
     A structure that a case lacks does not count, and a case without any has no mean.
     """
-    values: dict[str, dict[int, list[float]]] = {}
-    for score in sorted(scores):
-        if not np.isnan(value := getattr(score, column)):
-            values.setdefault(score.case, {}).setdefault(score.seed, []).append(value)
-    return {case: float(np.mean([np.mean(own) for own in values[case].values()])) for case in sorted(values)}
+    of_seeds = group_means(((score.case, score.seed), getattr(score, column)) for score in sorted(scores))
+    return dict(sorted(group_means((case, mean) for (case, _), mean in of_seeds.items()).items()))
 
 
 def seed_means(scores: Iterable[Score]) -> dict[int, float]:

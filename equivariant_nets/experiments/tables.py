@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..evaluation import RANDOM
-from .results import UPRIGHT, Pose, Setting
+from .results import SMOKE_COLUMN, UPRIGHT, Pose, Setting
 from .statistics import Interval, bootstrap_interval, case_means, compare, differences, seed_means
 
 __all__ = ["RANDOM_POSE", "START", "UPRIGHT_POSE", "Row", "measured_poses", "summarize", "write_summary"]
@@ -62,8 +62,8 @@ def measured_poses(settings: Sequence[Setting]) -> list[Pose]:
     return [pose for pose in poses if any(score in pose for score in scores)]
 
 
-def summarize(settings: Sequence[Setting]) -> list[Row]:
-    """All tables of these settings."""
+def summarize(settings: Sequence[Setting], tests: bool = True) -> list[Row]:
+    """All tables of these settings; without those of tests, where figures are not to be compared."""
     poses, rows = measured_poses(settings), []
     for setting in settings:
         structures = dict.fromkeys(score.structure for score in setting.scores)
@@ -79,7 +79,7 @@ def summarize(settings: Sequence[Setting]) -> list[Row]:
                 rows.append(_row("structure", setting, pose, bootstrap_interval(own), structure=name))
             if pose != UPRIGHT_POSE and (drops := differences(start, means)):
                 rows.append(_row("drop", setting, pose, bootstrap_interval(drops)))
-    for c in compare(settings, poses):
+    for c in compare(settings, poses) if tests else ():
         row = _row("difference", c.setting, c.pose, c.difference, reference=c.reference.label)
         rows.append(row._replace(p=c.p, p_holm=c.p_holm))
     return [row for row in rows if row.cases]
@@ -90,10 +90,10 @@ def _row(table: str, setting: Setting, pose: Pose, interval: Interval, reference
     return Row(*own, interval.mean, interval.low, interval.high, interval.cases, len(setting.finished))
 
 
-def write_summary(rows: Sequence[Row], path: Path) -> Path:
-    """Write the rows as CSV, figures with 5 decimals."""
+def write_summary(rows: Sequence[Row], path: Path, smoke_run: bool = False) -> Path:
+    """Write the rows as CSV, figures with 5 decimals; the last column says whether they are of a smoke run."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows([f"{v:.5f}" if isinstance(v, float) else v for v in row] for row in rows)
+        writer.writerow([*Row._fields, SMOKE_COLUMN])
+        writer.writerows([*(f"{v:.5f}" if isinstance(v, float) else v for v in row), smoke_run] for row in rows)
     return path

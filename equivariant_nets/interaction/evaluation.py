@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from equivariant_nets.evaluation import RANDOM, RotationSweep
 from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma
 from equivariant_nets.interaction.simulation import next_click
-from equivariant_nets.report import read_table, save_figure, standard_error
+from equivariant_nets.report import case_means, read_table, save_figure, standard_error
 
 __all__ = ["ClickSweep", "plot_click_curves", "summarize_click_table"]
 
@@ -25,7 +25,8 @@ def plot_click_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pat
         tables: the ``click_dice.csv`` of each network, by the name that the legend shows.
         path: the PNG to write.
     """
-    figure, axis = plt.subplots(figsize=(5, 3.4))
+    figure = Figure(figsize=(5, 3.4))
+    axis = figure.subplots()
     for name, table in tables.items():
         for pose, curve in _case_means(table).items():
             counts = sorted(curve)
@@ -50,16 +51,11 @@ def summarize_click_table(table: str | Path) -> dict[str, dict[int, float]]:
 
 def _case_means(table: str | Path) -> dict[str, dict[int, np.ndarray]]:
     """By pose and number of clicks, the mean Dice of each case over its classes and poses of that kind."""
-    cases: dict[str, dict[int, dict[str, list[float]]]] = {}
+    rows: dict[str, dict[int, list[dict[str, str]]]] = {}
     for row in read_table(table):
         pose = "random rotations" if row["plane"] == RANDOM else f"{float(row['angle_degrees']):g} degrees"
-        of_count = cases.setdefault(pose, {}).setdefault(int(row["clicks"]), {})
-        if not np.isnan(dice := float(row["dice"])):
-            of_count.setdefault(row["case"], []).append(dice)
-    return {
-        pose: {count: np.array([np.mean(v) for v in of_case.values()]) for count, of_case in curve.items()}
-        for pose, curve in cases.items()
-    }
+        rows.setdefault(pose, {}).setdefault(int(row["clicks"]), []).append(row)
+    return {pose: {count: case_means(own) for count, own in curve.items()} for pose, curve in rows.items()}
 
 
 class ClickSweep(RotationSweep):

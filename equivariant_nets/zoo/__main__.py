@@ -8,13 +8,13 @@ python -m equivariant_nets.zoo table bundles
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from pathlib import Path
 
 import fire
 from tqdm import tqdm
 
+from equivariant_nets.files import write_text
 from equivariant_nets.zoo.bundle import WEIGHTS
 from equivariant_nets.zoo.check import check_bundle, check_shared
 from equivariant_nets.zoo.pack import pack_bundle
@@ -78,9 +78,7 @@ def table(bundles_dir: str = "bundles") -> str:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     path = Path(bundles_dir) / "README.md"
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, text)
     return f"{path} lists {text.count('](')} bundles"
 
 

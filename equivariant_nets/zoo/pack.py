@@ -7,11 +7,11 @@ archive has a copy at the root of the bundle, and does not require the package.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import equivariant_nets
+from equivariant_nets.files import replace_file
 from equivariant_nets.zoo.bundle import METADATA, PACKAGE, Bundle
 from equivariant_nets.zoo.check import check_bundle
 from equivariant_nets.zoo.files import archived_files, large_files, missing_weights
@@ -51,16 +51,11 @@ def pack_bundle(path: str | Path, output_dir: str | Path, without_weights: bool 
     content = archive_content(bundle)
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     archive = Path(output_dir) / f"{bundle.name}_v{bundle.metadata['version']}.zip"
-    partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
-            for name in sorted(content):
-                entry = zipfile.ZipInfo(f"{bundle.name}/{name}", _TIME)
-                entry.create_system, entry.external_attr = _UNIX, _MODE << 16
-                file.writestr(entry, content[name])
-        os.replace(partial, archive)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replace_file(archive, shared=True) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
+        for name in sorted(content):
+            entry = zipfile.ZipInfo(f"{bundle.name}/{name}", _TIME)
+            entry.create_system, entry.external_attr = _UNIX, _MODE << 16
+            file.writestr(entry, content[name])
     return archive
 
 

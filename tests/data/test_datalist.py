@@ -2,11 +2,12 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
 from equivariant_nets.data import image_datalist
-from equivariant_nets.data.datalist import nested_subset, paired_cases, read_manifest, select_section
+from equivariant_nets.data.datalist import case_name, nested_subset, paired_cases, read_manifest, select_section
 
 CASES = [{"image": f"i{k}", "label": f"l{k}"} for k in range(9)]
 ADVICE = "Download it again."
@@ -76,6 +77,31 @@ def test_every_missing_file_is_listed_and_nothing_else(tmp_path):
         str(tmp_path / "a.nii.gz"),
         str(tmp_path / "b.nii.gz"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a/b.nii.gz", "b"),
+        ("b.nii", "b"),
+        ("CASE.NII.GZ", "CASE"),
+        ("s.1.nii.gz", "s.1"),
+        ("s.1.nii", "s.1"),
+        ("gz.nii.gz", "gz"),
+        ("scan_v1.2.mha", "scan_v1.2"),
+        ("t1.seg.nrrd", "t1.seg"),
+        ("brain.mgz", "brain"),
+        ("im0001.ppm", "im0001"),
+        ("im0001.ppm.gz", "im0001"),
+        ("01_test.TIF", "01_test"),
+        ("dicom/scan_v1.2", "scan_v1.2"),
+        ("dicom/1.2.840.113619/", "1.2.840.113619"),
+        ("dicom/0001.dcm", "0001"),
+        ("nii", "nii"),
+    ],
+)
+def test_a_case_is_named_by_its_file_without_the_ending_of_an_image(path, name):
+    assert case_name(path) == case_name(Path(path)) == name
 
 
 def test_images_of_a_folder_are_sorted_and_hidden_files_left_out(tmp_path):

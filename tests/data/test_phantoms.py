@@ -74,7 +74,7 @@ def test_upright_phantoms_point_up_and_free_ones_everywhere():
     ("options", "message"),
     [
         ({"size": (24, 24)}, r"size=\(24, 24\)"),
-        ({"size": (24, 24, 19)}, "at least 20"),
+        ({"size": (24, 24, 19)}, "whole numbers of voxels from 20"),
         ({"max_tilt_degrees": -1}, "-1"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from equivariant_nets.experiments import execute, read_experiment
-from equivariant_nets.experiments.execute import evaluation_dir, training_dir
+from equivariant_nets.experiments.execute import _environment, _visible_gpus, evaluation_dir, training_dir
 
 SMALL = {"without": ["vary"], "plot": "rotation", "seeds": [0]}
 
@@ -77,10 +77,42 @@ def test_wrong_numbers_of_processes_are_refused(tmp_path, wrong):
         execute([], tmp_path, **wrong)
 
 
-def test_gpus_are_dealt_out_and_too_few_are_refused(tmp_path, monkeypatch):
-    from equivariant_nets.experiments.execute import _environment
+@pytest.mark.parametrize(
+    ("inherited", "count", "dealt"),
+    [
+        (None, 4, ["0,1", "2,3"]),
+        ("7,5,4,6", 4, ["7,5", "4,6"]),
+        (" 4, 5 ,6,7,-1,0", 4, ["4,5", "6,7"]),
+        ("GPU-8932f937,GPU-d72c,GPU-0a1b,GPU-33", 4, ["GPU-8932f937,GPU-d72c", "GPU-0a1b,GPU-33"]),
+        ("MIG-aa,MIG-GPU-bb/1/0", 1, ["MIG-aa", "MIG-GPU-bb/1/0"]),
+    ],
+)
+def test_the_gpus_that_this_process_sees_are_dealt_out(monkeypatch, inherited, count, dealt):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if inherited is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
+    gpus, processes = _visible_gpus(), len(dealt[0].split(","))
+    assert [_environment(job, 2, processes, gpus)["CUDA_VISIBLE_DEVICES"] for job in (0, 1)] == dealt
 
+
+@pytest.mark.parametrize("inherited", [None, "", "-1", "MIG-aa"])
+def test_without_a_gpu_the_cores_are_dealt_out(monkeypatch, inherited):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if inherited is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
+    assert _environment(0, 2, 1, _visible_gpus())["OMP_NUM_THREADS"] == "3"
+
+
+def test_too_few_gpus_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [_environment(job, 2, 2, 4)["CUDA_VISIBLE_DEVICES"] for job in (0, 1)] == ["0,1", "2,3"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with pytest.raises(ValueError, match="need 6 GPUs, and there are 4"):
         execute([], tmp_path, jobs=3, processes_per_run=2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with pytest.raises(ValueError, match="need 3 GPUs, and there are 2"):
+        execute([], tmp_path, jobs=3)

@@ -106,12 +106,14 @@ def test_the_quick_size_runs_on_real_data(real_hippocampus, tmp_path):
     arguments = ["--dataset_dir", real_hippocampus, "--output_dir", tmp_path / "out", "--quick", "--jobs", 2]
     code, output = finish(EXPERIMENTS / "hippocampus_rotation.json", *arguments)
     assert code == 0, output
-    assert f"The report is {tmp_path / 'out' / 'report.html'}" in output
+    assert f"The report is {tmp_path / 'out' / 'report.html'}\nSmoke run: its numbers mean nothing." in output
     folder = tmp_path / "out" / "hippocampus_rotation_quick"
     written = {path.name for path in folder.iterdir()}
     assert written >= {"scores.csv", "summary.csv", "rotation.png", "rotation_mean.png"}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "hippocampus_rotation.json" in page
     assert "--quick" in page
+    assert "Smoke run: its numbers mean nothing." in page
+    assert "falls by" not in page
     networks = json.loads((EXPERIMENTS / "hippocampus_rotation.json").read_text())["networks"]
     assert all(name in page for name in networks)

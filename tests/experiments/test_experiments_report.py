@@ -10,6 +10,7 @@ import pytest
 from outline import Outline
 from stores import CASES, finish, make_experiment, save_weights, write_pictured_bundle
 
+from equivariant_nets.experiments.plan import PLOTS
 from equivariant_nets.experiments.sections import write_experiments_report, write_section
 
 NETWORKS = ("<b>steerable</b>", "conventional, ±20° & more")
@@ -111,6 +112,37 @@ def test_too_few_cases_for_a_test_and_differing_versions_are_said(tmp_path):
 def test_every_kind_of_experiment_has_a_finding(tmp_path, plot, finding):
     make_section(tmp_path, values=(1, 4), plot=plot)
     assert finding in " ".join(outline(tmp_path).text)
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_a_smoke_run_says_everywhere_that_it_is_one_and_claims_nothing(tmp_path, plot):
+    values = (1, 4) if plot != "rotation" else (None,)
+    make_section(tmp_path / "full", plot=plot, values=values)
+    full = tmp_path / "full" / "turns"
+    folder = make_section(tmp_path, plot=plot, values=values, quick=True, title="Turns (smoke run)")
+    page = outline(tmp_path)
+    text = " ".join(page.text)
+
+    assert page.text.count("Turns (smoke run)") == 2  # in the contents, and above the section
+    claims = ("falls by", "Upright Dice", "Upright it is", "Comparison with the reference", "Holm", "p (", "reference")
+    assert not [claim for claim in claims if claim in text]
+    finding = "Smoke run: its numbers mean nothing. The networks were trained for a few steps, to see that all works; "
+    assert text.count(finding) == 2
+    notes = [note for note in page.text if "95 % confidence" in note or "over seeds" in note]
+    assert len(notes) >= 3
+    assert all(note.startswith("Smoke run: its numbers mean nothing.") for note in notes)
+    pictures = [value for name, value in page.attributes if name == "alt" and "test case" in value]
+    assert len(pictures) == 2 * len(NETWORKS)
+    assert all(title.startswith("Smoke run: its numbers mean nothing.") for title in pictures)
+
+    for table, other in ((folder / name, full / name) for name in ("scores.csv", "summary.csv")):
+        rows, of_full = (list(csv.DictReader(path.open(newline="", encoding="utf-8"))) for path in (table, other))
+        assert {row["smoke_run"] for row in rows} == {"True"}
+        assert {row["smoke_run"] for row in of_full} == {"False"}
+        assert {row.get("table") for row in of_full} - {row.get("table") for row in rows} <= {"difference"}
+        assert not any(row.get("table") == "difference" for row in rows)
+    for path in full.glob("*.png"):
+        assert path.read_bytes() != (folder / path.name).read_bytes()
 
 
 def test_sections_of_earlier_experiments_stay_and_one_that_is_written_again_is_replaced(tmp_path):

@@ -32,6 +32,8 @@ def test_the_quick_version_has_a_name_and_runs_of_its_own(experiment_file, tmp_p
     quick, full = read_experiment(path, tmp_path, quick=True), read_experiment(path, tmp_path)
 
     assert quick.name == "widths_quick"
+    assert (quick.title, quick.quick) == ("Widths (smoke run)", True)
+    assert (full.title, full.quick) == ("Widths", False)
     assert [(run.network, run.value, run.seed) for run in quick.runs] == [("fast", 3, 0), ("other", 3, 0)]
     assert not {run.training_id for run in quick.runs} & {run.training_id for run in full.runs}
 

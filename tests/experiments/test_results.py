@@ -33,7 +33,8 @@ def test_scores_are_the_rows_of_the_tables_and_the_csv_holds_them_all(tmp_path):
     with write_scores(settings, tmp_path / "new" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     columns = ["network", "value", "parameters", "seed", "case", "class", "plane", "angle_degrees", "dice"]
-    assert list(rows[0]) == [*columns, "interpolation_dice"]
+    assert list(rows[0]) == [*columns, "interpolation_dice", "smoke_run"]
+    assert {row["smoke_run"] for row in rows} == {"False"}
     assert [float(row["dice"]) for row in rows] == [score.dice for s in settings for score in s.scores]
     assert {row["plane"] for row in rows} == {"upright", "axial", "coronal", "random"}
 

@@ -6,6 +6,7 @@ import fire
 
 from equivariant_nets.data.brain_structures import brain_structures_datalist, check_brain_structures
 from equivariant_nets.data.brain_structures.layouts import ADVICE
+from equivariant_nets.data.checks import exit_with_problems
 from equivariant_nets.data.datalist import SECTIONS
 
 
@@ -16,8 +17,7 @@ def main(dataset_dir: str, check_skull: bool = True) -> str:
         dataset_dir: the folder that holds images and labels (MICCAI 2012), or OASIS-TRT-20_volumes (Mindboggle101).
         check_skull: whether a whole head is a problem.
     """
-    if problems := check_brain_structures(dataset_dir, check_skull):
-        raise SystemExit("\n".join([*problems, ADVICE, f"error: {len(problems)} problems in {dataset_dir}"]))
+    exit_with_problems(check_brain_structures(dataset_dir, check_skull), dataset_dir, ADVICE)
     counts = {section: len(brain_structures_datalist(dataset_dir, section)) for section in SECTIONS}
     return "\n".join(f"{section}: {count} cases" for section, count in counts.items())
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from equivariant_nets.data.brain_structures.labels import STRUCTURES, StructuresFromLabelsd
 from equivariant_nets.data.brain_structures.layouts import find_dataset
 from equivariant_nets.data.brain_structures.skull import CheckSkullStrippedd
-from equivariant_nets.data.checks import CheckVolumed, describe_volume, file_problems
+from equivariant_nets.data.checks import CheckVolumed, case_problems, describe_volume
 
 __all__ = ["check_brain_structures"]
 
@@ -43,11 +42,7 @@ def check_brain_structures(dataset_dir: str | Path, check_skull: bool = True) ->
             _check_structures(volume, dataset.convention)
 
     cases = [case for own in dataset.sections.values() for case in own]
-    return [
-        f"{case.name}: {problem}"
-        for case in tqdm(cases, desc="checking cases")
-        for problem in file_problems({"image": str(case.image), "label": str(case.label)}, check)
-    ]
+    return case_problems([(case.name, {"image": str(case.image), "label": str(case.label)}, check) for case in cases])
 
 
 def _check_structures(label: Any, convention: str) -> None:

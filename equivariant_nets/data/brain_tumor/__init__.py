@@ -30,7 +30,7 @@ from equivariant_nets.data.brain_tumor.phantoms import tumor_phantom, write_tumo
 from equivariant_nets.data.brain_tumor.split import split_cases
 from equivariant_nets.data.brain_tumor.targets import target_channels, target_regions
 from equivariant_nets.data.checks import CHANNEL_FILES
-from equivariant_nets.data.datalist import case_name, select_section
+from equivariant_nets.data.datalist import case_name, indented, select_section
 from equivariant_nets.data.decathlon import download_task
 
 __all__ = [
@@ -54,8 +54,6 @@ __all__ = [
 ]
 
 Item = dict[str, Any]
-
-_MAX_LISTED = 10
 
 
 def brain_tumor_datalist(
@@ -172,10 +170,8 @@ def _item(case: Case) -> Item:
 def _raise_problems(problems: Sequence[str], dataset_dir: str | Path, command: str | None = None) -> None:
     if not problems:
         return
-    listed = "".join(f"\n  {problem}" for problem in problems[:_MAX_LISTED])
-    rest = f"\n  ... and {len(problems) - _MAX_LISTED} more" if len(problems) > _MAX_LISTED else ""
     advice = f"\nList all of them, and those inside the files, with: {command}" if command else ""
-    raise ValueError(f"{dataset_dir} has {len(problems)} problems:{listed}{rest}{advice}")
+    raise ValueError(f"{dataset_dir} has {len(problems)} problems:{indented(problems)}{advice}")
 
 
 def _is_label(path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fire
 
 from equivariant_nets.data.brain_tumor import brain_tumor_sections, check_brain_tumor, download_brain_tumor
+from equivariant_nets.data.checks import exit_with_problems
 
 
 def main(dataset_dir: str, download: bool = False, split_file: str | None = None) -> str:
@@ -18,8 +19,7 @@ def main(dataset_dir: str, download: bool = False, split_file: str | None = None
     try:
         if download:
             download_brain_tumor(dataset_dir)
-        if problems := check_brain_tumor(dataset_dir):
-            raise SystemExit("\n".join([*problems, f"error: {len(problems)} problems in {dataset_dir}"]))
+        exit_with_problems(check_brain_tumor(dataset_dir), dataset_dir)
         sections = brain_tumor_sections(dataset_dir, split_file)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

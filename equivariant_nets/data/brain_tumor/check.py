@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from equivariant_nets.data.brain_tumor.labels import UnifyTumorLabelsd
 from equivariant_nets.data.brain_tumor.layouts import MODALITIES, Case, find_cases
-from equivariant_nets.data.checks import CheckVolumed, file_problems
+from equivariant_nets.data.checks import CheckVolumed, case_problems
 
 __all__ = ["check_brain_tumor"]
 
@@ -35,12 +33,10 @@ def check_brain_tumor(dataset_dir: str | Path) -> list[str]:
         cases, problems = find_cases(dataset_dir)
     except (FileNotFoundError, ValueError) as error:
         return [str(error)]
-    for case in tqdm(cases, desc="checking cases"):
-        problems += [f"{case.name}: {problem}" for problem in _case_problems(case)]
-    return problems
+    return [*problems, *case_problems([(case.name, *_files_and_check(case)) for case in cases])]
 
 
-def _case_problems(case: Case) -> Iterator[str]:
+def _files_and_check(case: Case) -> tuple[dict[str, str], Callable[[str, Any], None]]:
     files = {"image": case.image} if isinstance(case.image, str) else dict(zip(MODALITIES, case.image, strict=True))
     num_channels = len(MODALITIES) if isinstance(case.image, str) else 1
 
@@ -52,4 +48,4 @@ def _case_problems(case: Case) -> Iterator[str]:
         if not label.any():
             _logger.warning("%s: the label %s holds no tumour", case.name, case.label)
 
-    return file_problems({**files, "label": str(case.label)}, check)
+    return {**files, "label": str(case.label)}, check

@@ -20,9 +20,9 @@ from equivariant_nets.data.synthetic import (
     ellipsoid_level,
     save_volume,
     smooth_field,
-    write_json,
     write_once,
 )
+from equivariant_nets.files import write_json
 from equivariant_nets.rotations import random_rotation
 
 __all__ = ["tumor_phantom", "write_tumor_phantoms"]

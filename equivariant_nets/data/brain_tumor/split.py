@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 
 from equivariant_nets.data.brain_tumor.layouts import Case
 from equivariant_nets.data.datalist import SECTIONS
+from equivariant_nets.files import write_text
 
 __all__ = ["split_cases", "split_patients"]
 
@@ -77,9 +76,7 @@ def split_cases(cases: Sequence[Case], split_file: str | Path | None = None) -> 
 
 def _write(path: Path, names: dict[str, list[str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # of its own for each process that writes it
-    partial.write_text(json.dumps({"seed": _SEED, **names}, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps({"seed": _SEED, **names}, indent=1) + "\n", shared=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from equivariant_nets.data.datalist import SECTIONS, paired_cases, read_manifest, select_section
 from equivariant_nets.data.decathlon import download_task
+from equivariant_nets.data.hippocampus.check import advice, check_hippocampus
 
-__all__ = ["download_hippocampus", "hippocampus_datalist"]
+__all__ = ["check_hippocampus", "download_hippocampus", "hippocampus_datalist"]
 
 _TASK = "Task04_Hippocampus"
 _TEST_EVERY = 5
@@ -36,12 +37,8 @@ def hippocampus_datalist(
         FileNotFoundError: the folder, or a file that its ``dataset.json`` names, is missing.
         ValueError: the section or ``train_cases`` is not legal, or ``dataset.json`` is damaged.
     """
-    advice = (
-        f"Download the data with: python -m {__name__} --dataset_dir {dataset_dir} --download\n"
-        "or point dataset_dir at the folder that holds imagesTr/, labelsTr/ and dataset.json."
-    )
-    manifest = read_manifest(dataset_dir, advice)
-    cases = paired_cases(dataset_dir, manifest.get("training"), advice)
+    manifest = read_manifest(dataset_dir, advice(dataset_dir))
+    cases = paired_cases(dataset_dir, manifest.get("training"), advice(dataset_dir))
     return select_section(_split(cases), section, train_cases)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fire
 
+from equivariant_nets.data.checks import exit_with_problems
 from equivariant_nets.data.datalist import SECTIONS
-from equivariant_nets.data.hippocampus import download_hippocampus, hippocampus_datalist
+from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
 
 
 def main(dataset_dir: str, download: bool = False) -> str:
-    """Check the hippocampus data and count the cases of each section, after a download where asked for.
+    """Check every file of the hippocampus data and count the cases of each section, after a download where asked for.
 
     Args:
         dataset_dir: the folder that holds, or shall hold, imagesTr, labelsTr and dataset.json.
@@ -18,6 +19,7 @@ def main(dataset_dir: str, download: bool = False) -> str:
     try:
         if download:
             download_hippocampus(dataset_dir)
+        exit_with_problems(check_hippocampus(dataset_dir), dataset_dir)
         counts = {section: len(hippocampus_datalist(dataset_dir, section)) for section in SECTIONS}
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from None

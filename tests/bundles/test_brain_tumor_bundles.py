@@ -200,13 +200,16 @@ def test_an_override_that_is_not_legal_says_what_is(overrides, message, error_of
 
 @pytest.mark.parametrize("name", TUMOR)
 def test_missing_weights_are_named_with_what_to_do(name, error_of, shared_tumors, tmp_path):
-    missing, data = str(tmp_path / "nowhere.pt"), str(shared_tumors["msd"])
-    error = error_of(name, "inference.json", dataset_dir=data, ckpt_path=missing)
-    assert f"The weights {missing} do not exist" in error
-    root = tmp_path / "bundle"
-    unset = config(name, "inference.json").get("ckpt_path")  # as in the bundle, where no file is given
-    error = error_of(name, "inference.json", dataset_dir=data, ckpt_path={**unset, "bundle_root": str(root)})
-    assert f"the bundle has no {root}/models/model.pt. Train it as its docs/README.md says" in error
+    missing = str(tmp_path / "nowhere.pt")
+    error = error_of(name, "inference.json", dataset_dir=str(shared_tumors["msd"]), ckpt_path=missing)
+    assert f"The weights {missing} do not exist. Give --ckpt_path" in error
+
+
+@pytest.mark.parametrize("name", TUMOR)
+def test_a_bundle_without_weights_says_to_train_it(name, error_of, shared_tumors):
+    unset = config(name, "inference.json").get("ckpt_path")  # as where no file is given
+    error = error_of(name, "inference.json", dataset_dir=str(shared_tumors["msd"]), ckpt_path=unset)
+    assert "models/model.pt. Train it as its docs/README.md says" in error
 
 
 def create(bundle, **overrides):

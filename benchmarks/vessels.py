@@ -209,7 +209,7 @@ def picture(dataset_dir: str, path: str, dataset: str = "chase_db1", case: int =
         overrides = {"datasets": [dataset], "test_datasets": [dataset], "device": "cpu"}
         parser = configuration(network, dataset_dir, ("train.json", "evaluate.json"), **overrides)
         net = parser.get_parsed_content("network_def")
-        net.load_state_dict(torch.load(parser.get_parsed_content("ckpt_path"), map_location="cpu"))
+        net.load_state_dict(torch.load(Path(parser["bundle_root"], "models", "model.pt"), map_location="cpu"))
         if not photographs:
             item = parser.get_parsed_content("loading")(parser.get_parsed_content("evaluation_data")[case])
             photographs = [turned(item, angle) for angle in angles]

@@ -37,7 +37,7 @@ def bundle_run(configs: list[Path], **overrides: object) -> None:
 def segment_turned_case(folder: Path, data: dict[str, object]) -> None:
     """Train a network, score it under rotation, and segment a phantom in a free pose, for each network."""
     for name, overlay in NETWORKS.items():
-        results = {"output_dir": folder / name, "ckpt_dir": folder / name, "dataset_dir": folder / "phantoms"}
+        results = {"output_dir": folder / name, "dataset_dir": folder / "phantoms"}
         bundle_run([CONFIGS / "train.json", *overlay], **results, **data)
         bundle_run([CONFIGS / "train.json", *overlay, CONFIGS / "evaluate.json"], **results, **data)
         results["dataset_dir"] = folder / "phantoms" / "imagesTs"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import monai.handlers
 import torch
 from ignite import distributed as idist
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
+from ignite.metrics import Metric
 from monai.data.folder_layout import FolderLayout, default_name_formatter
 from monai.engines import IterationEvents
 from monai.transforms import LoadImage, Orientation
@@ -19,12 +21,23 @@ from .data.datalist import case_name
 from .data.images import images_folder
 from .files import replace_file
 from .report import photograph_with_labels, three_planes
+from .weights import load_weights, weights_name
 
-__all__ = ["ClassMetricsSaver", "GradientClipper", "PreviewSaver", "WeightsLoader"]
+__all__ = [
+    "CheckpointLoader",
+    "ClassMetricsSaver",
+    "GradientClipper",
+    "MetricsWithoutBest",
+    "PreviewSaver",
+    "WeightsLoader",
+]
 
 
 class ClassMetricsSaver(monai.handlers.MetricsSaver):
     """MONAI's tables of metrics by the names of the classes: its ``class0`` is the first one behind the background.
+
+    The last column, ``weights``, is the file that a :class:`WeightsLoader` of the same engine loaded; ``metrics.csv``,
+    which has no header, has a row of it.
 
     Args:
         save_dir: receives ``metrics.csv``, and of each metric with details ``<metric>_raw.csv`` and
@@ -41,13 +54,23 @@ class ClassMetricsSaver(monai.handlers.MetricsSaver):
         super().__call__(engine)
         if idist.get_rank() != self.save_rank:
             return
+        weights = weights_name(getattr(engine.state, "weights", None))
         for metric in getattr(engine.state, "metric_details", {}):
             for table in Path(self.save_dir).glob(f"{metric}_*.csv"):
-                with table.open(newline="") as file:
-                    rows = list(csv.reader(file, delimiter=self.deli))
-                with table.open("w", newline="") as file:
-                    writer = csv.writer(file, delimiter=self.deli, lineterminator="\n")
-                    writer.writerows([self.names.get(cell, cell) for cell in row] for row in rows)
+                header, *rows = self._read(table)
+                named = [[self.names.get(cell, cell) for cell in row] for row in (header, *rows)]
+                self._write(table, [[*named[0], "weights"], *([*row, weights] for row in named[1:])])
+        overall = Path(self.save_dir) / "metrics.csv"
+        if overall.is_file():
+            self._write(overall, [*self._read(overall), ["weights", weights]])
+
+    def _read(self, table: Path) -> list[list[str]]:
+        with table.open(newline="") as file:
+            return list(csv.reader(file, delimiter=self.deli))
+
+    def _write(self, table: Path, rows: Iterable[Sequence[str]]) -> None:
+        with table.open("w", newline="") as file:
+            csv.writer(file, delimiter=self.deli, lineterminator="\n").writerows(rows)
 
 
 class GradientClipper:
@@ -79,27 +102,64 @@ class GradientClipper:
             torch.nn.utils.clip_grad_norm_(parameters, self.max_norm)
 
 
-class WeightsLoader(monai.handlers.CheckpointLoader):
-    """MONAI's loader of weights, for a bundle that may have none yet: where the file is missing, it says what to do.
+class WeightsLoader:
+    """Load weights into a network when an engine starts, say in the log which, and in ``engine.state.weights``.
 
     Args:
-        load_path: the file.
-        load_dict: what to load, by its key in the file.
-        advice: ends the error message.
-        others: as for ``monai.handlers.CheckpointLoader``.
+        load_path: the file; a :class:`equivariant_nets.weights.WeightsPath` finds it then.
+        network: receives them.
+        bundle_root: folder of the bundle, whose own weights the log tells from others.
+        device: where the file is read to.
 
     Raises:
         FileNotFoundError: when the engine starts, there is no such file.
+        RuntimeError: when the engine starts, the weights are those of another network.
     """
 
-    def __init__(self, load_path: str, load_dict: dict[str, Any], advice: str, **kwargs: Any) -> None:
-        super().__init__(load_path, load_dict, **kwargs)
-        self.advice = advice
+    def __init__(
+        self,
+        load_path: str | os.PathLike[str],
+        network: torch.nn.Module,
+        bundle_root: str | Path,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.load_path = load_path
+        self.network = network
+        self.bundle_root = bundle_root
+        self.device = device
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an engine, as ignite's handlers do."""
+        engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        if not Path(self.load_path).is_file():
-            raise FileNotFoundError(f"The weights {self.load_path} do not exist. {self.advice}")
-        super().__call__(engine)
+        state: Any = engine.state
+        state.weights = load_weights(self.network, self.load_path, self.bundle_root, self.device)
+
+
+class CheckpointLoader(WeightsLoader):
+    """:class:`WeightsLoader` by the name at which MONAI's federated client leaves a loader out.
+
+    A site evaluates the weights that the server sends, which a loader would replace.
+    """
+
+
+class MetricsWithoutBest:
+    """Compute metrics of which none chooses a checkpoint, as in a test.
+
+    MONAI's engines take one metric as the key, and report at each of its values whether it is the best so far.
+
+    Args:
+        metrics: of MONAI or ignite, by the names that logs and tables show.
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        self.metrics = metrics
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an engine, as ignite's handlers do: before those that write the metrics."""
+        for name, metric in self.metrics.items():
+            metric.attach(engine, name)
 
 
 class PreviewSaver:

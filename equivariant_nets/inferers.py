@@ -89,7 +89,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
                 f"A volume of shape {tuple(inputs.shape)} in windows of {window} needs {shortage}: {advice}."
             )
         needs = " and ".join(str(need) for need in memory.needs(window))
-        logger.info("A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
+        logger.debug("A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
         fitted.add(key)
 
     def _fitted_of(self, network: Callable[..., Any]) -> set[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .data.datalist import case_name
+from .weights import weights_name
 
 __all__ = ["Sweep"]
 
@@ -41,6 +43,7 @@ class Sweep(ABC):
         include_background: whether the first channel is scored; if not, it is the background.
         output_dir: receives the table and the picture.
         num_cases: the first so many cases; all if None.
+        weights: the file that the network's weights are from, which the table names; None if they are from no file.
 
     Raises:
         ValueError: there is no case; or when run, if postprocessing leaves another number of channels than of names.
@@ -60,6 +63,7 @@ class Sweep(ABC):
         include_background: bool,
         output_dir: str | Path,
         num_cases: int | None = None,
+        weights: str | os.PathLike[str] | None = None,
     ) -> None:
         if not data:
             raise ValueError("data is empty: there is no case to measure; give a list of items with image and label.")
@@ -74,6 +78,7 @@ class Sweep(ABC):
         self.class_names = list(class_names)
         self.include_background = include_background
         self.output_dir = Path(output_dir)
+        self.weights = weights
 
     @staticmethod
     @abstractmethod
@@ -87,6 +92,7 @@ class Sweep(ABC):
     def run(self) -> Path:
         """Measure all cases; write the table and the picture, and return the table's path."""
         rows: list[dict[str, Any]] = []
+        weights = weights_name(self.weights)
         with eval_mode(self.network):
             for index, item in enumerate(tqdm(self.data, desc=f"{self.kind} sweep", unit="case")):
                 volumes = self.preprocessing(item)
@@ -95,7 +101,7 @@ class Sweep(ABC):
                 for change, scores in self.measure(index, image, label):
                     for name, dice, floor in zip(self.class_names, *scores.round(5).tolist(), strict=True):
                         row = {"case": case, **change, "class": name}
-                        rows.append({**row, "dice": dice, "interpolation_dice": floor})
+                        rows.append({**row, "dice": dice, "interpolation_dice": floor, "weights": weights})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         table = self.output_dir / f"{self.kind}_dice.csv"
         with table.open("w", newline="") as file:

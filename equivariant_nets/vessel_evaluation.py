@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from .metrics import PooledScores
 from .report import plot_vessel_curves
+from .weights import weights_name
 
 __all__ = ["VesselEvaluation", "predict_vessels"]
 
@@ -80,6 +82,7 @@ class VesselEvaluation:
         angles_degrees: of the turns.
         device: where the network computes.
         num_cases: of each data set, the first so many; all if None.
+        weights: the file that the network's weights are from, which the tables name; None if they are from no file.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class VesselEvaluation:
         angles_degrees: Sequence[float] = (0, 15, 30, 45, 60, 75, 90, 135, 180),
         device: torch.device | str = "cpu",
         num_cases: int | None = None,
+        weights: str | os.PathLike[str] | None = None,
     ) -> None:
         if not threshold_data or not data:
             raise ValueError("threshold_data and data need photographs; one of them is empty.")
@@ -111,6 +115,7 @@ class VesselEvaluation:
         self.output_dir = Path(output_dir)
         self.angles_degrees = angles_degrees
         self.device = device
+        self.weights = weights
 
     def predict(self, photograph: dict[str, Any], degrees: float = 0.0) -> Tensor:
         """See :func:`predict_vessels`."""
@@ -127,6 +132,7 @@ class VesselEvaluation:
     def run(self) -> dict[tuple[str, float], dict[str, float]]:
         """Score every photograph at every angle, write the tables and the picture, and return the scores by data set
         and angle."""
+        weights = weights_name(self.weights)
         threshold = self.best_threshold()
         rows: list[dict[str, Any]] = []
         case_rows: list[dict[str, Any]] = []
@@ -141,22 +147,23 @@ class VesselEvaluation:
                     own = PooledScores()
                     own.update(self.predict(photograph, angle), label, mask)
                     pooled[angle].histograms += own.histograms
-                    case_rows.append({"case": item["case"], "angle_degrees": angle, **_rounded(own.at(threshold))})
+                    row = {"case": item["case"], "angle_degrees": angle}
+                    case_rows.append({**row, **_rounded(own.at(threshold)), "weights": weights})
                 if "second_label" in photograph:
                     human.update(photograph["second_label"], label, mask)
             for angle, scores in pooled.items():
                 result[name, angle] = scores.at(threshold)
                 row = {"dataset": name, "reader": "network", "angle_degrees": angle, "threshold": threshold}
-                rows.append({**row, **_rounded(scores.at(threshold))})
+                rows.append({**row, **_rounded(scores.at(threshold)), "weights": weights})
             if human.histograms.any():
                 row = {"dataset": name, "reader": "second observer", "angle_degrees": 0, "threshold": 0.5}
-                rows.append({**row, **_rounded(human.at(0.5))})
+                rows.append({**row, **_rounded(human.at(0.5)), "weights": ""})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         table = _write(self.output_dir / "vessel_scores.csv", rows)
         _write(self.output_dir / "vessel_cases.csv", case_rows)
         plot_vessel_curves({"network": table}, self.output_dir / "vessel_dice.png")
         for row in rows:
-            print("  ".join(f"{key}={value}" for key, value in row.items()))
+            print("  ".join(f"{key}={value}" for key, value in row.items() if key != "weights"))
         return result
 
 

@@ -57,7 +57,7 @@ def check_models(names: Sequence[str], bundles: Path) -> None:
             raise UsageError(
                 f"{name} has no weights: {weights} does not exist. Train them with:\n  python -m monai.bundle run "
                 f"--bundle_root {bundles / name} --config_file {bundles / name / 'configs' / 'train.json'} "
-                "--dataset_dir DIR"
+                f"--ckpt_dir {bundles / name / 'models'} --dataset_dir DIR"
             )
 
 

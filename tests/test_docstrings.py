@@ -21,6 +21,7 @@ import pytest
         "equivariant_nets.steerable.convolution",
         "equivariant_nets.switches",
         "equivariant_nets.transforms",
+        "equivariant_nets.weights",
         "equivariant_nets.zoo.bundle",
         "equivariant_nets.zoo.card",
     ],

@@ -186,10 +186,15 @@ def test_planes_may_be_pairs_of_axes(tmp_path, plane):
 
 def test_the_table_of_sizes_has_a_row_for_each_case_factor_and_class(tmp_path):
     rows = scales(tmp_path / "new", factors=(1.0, 0.75, 1.5))
-    assert list(rows[0]) == ["case", "factor", "class", "dice", "interpolation_dice"]
+    assert list(rows[0]) == ["case", "factor", "class", "dice", "interpolation_dice", "weights"]
     expected = itertools.product(("case.0", "case.1"), ("1.0", "0.75", "1.5"), ("one", "two"))
     assert [(row["case"], row["factor"], row["class"]) for row in rows] == list(expected)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["scale_dice.csv", "scale_dice.png"]
+
+
+@pytest.mark.parametrize(("weights", "name"), [(None, "in memory"), (Path("run") / "model.pt", "run/model.pt")])
+def test_the_table_names_the_weights_of_the_network(tmp_path, weights, name):
+    assert {row["weights"] for row in scales(tmp_path, factors=(1.0,), weights=weights)} == {name}
 
 
 def test_the_factor_one_changes_nothing(tmp_path):

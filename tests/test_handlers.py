@@ -1,6 +1,7 @@
 """Laws of the ignite handlers."""
 
 import csv
+import logging
 
 import matplotlib.image
 import nibabel as nib
@@ -8,11 +9,21 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.engines import IterationEvents
+from monai.engines import IterationEvents, SupervisedEvaluator
+from monai.fl.client.monai_algo import disable_ckpt_loaders
+from monai.handlers import MeanDice
 from PIL import Image
 
-from equivariant_nets.handlers import ClassMetricsSaver, GradientClipper, PreviewSaver, WeightsLoader
+from equivariant_nets.handlers import (
+    CheckpointLoader,
+    ClassMetricsSaver,
+    GradientClipper,
+    MetricsWithoutBest,
+    PreviewSaver,
+    WeightsLoader,
+)
 
 
 def write_image(path, size=(10, 12, 14), affine=None, seed=0):
@@ -147,26 +158,51 @@ def test_a_norm_that_is_not_positive_is_an_error(max_norm):
         GradientClipper(optimizer, max_norm)
 
 
-def test_missing_weights_come_with_advice(tmp_path):
+@pytest.mark.parametrize("loader", [WeightsLoader, CheckpointLoader])
+def test_missing_weights_come_with_advice(loader, tmp_path):
     network, path = torch.nn.Linear(2, 1), tmp_path / "model.pt"
-    loader = WeightsLoader(str(path), {"model": network}, advice="Train first.")
     before, after = Engine(lambda *_: None), Engine(lambda *_: None)
     for engine in (before, after):
-        loader.attach(engine)
-    with pytest.raises(FileNotFoundError, match=f"{path} do not exist. Train first."):
+        loader(str(path), network, tmp_path / "bundle").attach(engine)
+    with pytest.raises(FileNotFoundError, match=f"{path} do not exist. Give --ckpt_path with a file"):
         before.run([0])
     torch.save({key: torch.ones_like(value) for key, value in network.state_dict().items()}, path)
     after.run([0])
     assert all((value == 1).all() for value in network.state_dict().values())
+    assert after.state.weights == str(path)
 
 
-def save_tables(folder, dice, class_names, **options):
+def test_the_federated_client_of_monai_leaves_the_loader_of_an_evaluation_out():
+    parser = ConfigParser({"validate": {"handlers": [{"_target_": "equivariant_nets.handlers.CheckpointLoader"}]}})
+    disable_ckpt_loaders(parser)
+    assert parser["validate#handlers#0#_disabled_"]
+
+
+def test_metrics_without_a_best_are_computed_and_compared_with_nothing(caplog):
+    def iterate(engine, batch):
+        return {"pred": torch.ones(1, 1, 4, 4), "label": torch.full((1, 1, 4, 4), float(batch))}
+
+    dice = MeanDice(output_transform=lambda output: (output["pred"], output["label"]))
+    engine = SupervisedEvaluator(
+        device="cpu", val_data_loader=[0.0, 1.0], network=torch.nn.Identity(), iteration_update=iterate,
+        decollate=False, val_handlers=[MetricsWithoutBest({"dice": dice})],
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        engine.run()
+    assert engine.state.metrics.keys() == engine.state.metric_details.keys() == {"dice"}
+    assert engine.state.key_metric_name is None
+    assert "best" not in caplog.text
+
+
+def save_tables(folder, dice, class_names, weights=None, **options):
     """Save the tables of an evaluation with the given Dice of each case and class."""
     engine = Engine(lambda *_: None)
 
     def publish(engine):
         engine.state.metrics = {"dice": float(dice.mean())}
         engine.state.metric_details = {"dice": dice}
+        if weights is not None:
+            engine.state.weights = weights
 
     engine.add_event_handler(Events.EPOCH_COMPLETED, publish)
     batches = [[{"filename_or_obj": f"case_{index}.nii.gz"}] for index in range(len(dice))]
@@ -185,13 +221,23 @@ def test_tables_name_the_classes(tmp_path):
     dice = torch.arange(24.0).reshape(2, 12) / 24
     save_tables(tmp_path, dice, names)
     header, *cases = rows(tmp_path / "dice_raw.csv")
-    assert header == ["filename", *names, "mean"]
+    assert header == ["filename", *names, "mean", "weights"]
     assert [case[0] for case in cases] == ["case_0.nii.gz", "case_1.nii.gz"]
-    assert np.allclose(np.array([case[1:-1] for case in cases], float), dice, atol=1e-4)
+    assert np.allclose(np.array([case[1:-2] for case in cases], float), dice, atol=1e-4)
     summary = rows(tmp_path / "dice_summary.csv")
     assert [row[0] for row in summary] == ["class", *names, "mean"]
     assert np.allclose([float(row[1]) for row in summary[1:-1]], dice.mean(0), atol=1e-4)
-    assert rows(tmp_path / "metrics.csv") == [["dice", str(float(dice.mean()))]]
+    assert rows(tmp_path / "metrics.csv") == [["dice", str(float(dice.mean()))], ["weights", "in memory"]]
+
+
+def test_tables_name_the_weights_that_were_loaded(tmp_path):
+    for _ in range(2):  # a table is written anew
+        save_tables(tmp_path, torch.rand(2, 2), ["a", "b"], weights="run/model.pt")
+    for name in ("dice_raw.csv", "dice_summary.csv"):
+        header, *table = rows(tmp_path / name)
+        assert header.count("weights") == 1
+        assert {row[header.index("weights")] for row in table} == {"run/model.pt"}
+    assert [row for row in rows(tmp_path / "metrics.csv") if row[0] == "weights"] == [["weights", "run/model.pt"]]
 
 
 def test_tables_may_be_left_out(tmp_path):

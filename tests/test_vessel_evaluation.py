@@ -105,6 +105,7 @@ def test_every_data_set_angle_and_case_is_scored(tmp_path):
     assert len({row["threshold"] for row in rows if row["reader"] == "network"}) == 1
     with (tmp_path / "new" / "vessel_cases.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == [case for case in "0213" for _ in range(3)]
+    assert {row["weights"] for row in rows} == {"in memory", ""}  # the second observer has none
     assert (tmp_path / "new" / "vessel_dice.png").stat().st_size > 1000
 
 

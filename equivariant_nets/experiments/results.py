@@ -21,7 +21,7 @@ from .plan import Experiment, Run
 __all__ = ["UPRIGHT", "Finished", "Pose", "Score", "Setting", "read_settings", "unique_case_names", "write_scores"]
 
 UPRIGHT = "upright"  # stands in the plane column for the whole test section, as it is
-UPRIGHT_TABLE = "val_mean_dice_raw.csv"
+UPRIGHT_TABLE = "mean_dice_raw.csv"
 ROTATION_TABLE = "rotation_dice.csv"
 SMOKE_COLUMN = "smoke_run"  # of the tables that are written
 _ROTATION_COLUMNS = ("case", "plane", "angle_degrees", "class", "dice", "interpolation_dice")
@@ -174,7 +174,7 @@ def write_scores(settings: Iterable[Setting], path: Path, smoke_run: bool = Fals
 
 def _upright_scores(seed: int, folder: Path) -> list[Score]:
     rows = _rows(folder / UPRIGHT_TABLE, ("filename",))
-    structures = [name for name in rows[0] if name not in ("filename", "mean")]
+    structures = [name for name in rows[0] if name not in ("filename", "mean", "weights")]
     if not structures:
         raise _damaged(folder / UPRIGHT_TABLE, "has no column of a class")
     cases = unique_case_names([row["filename"] for row in rows])

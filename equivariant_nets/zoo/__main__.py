@@ -15,14 +15,17 @@ import fire
 from tqdm import tqdm
 
 from equivariant_nets.files import write_text
-from equivariant_nets.zoo.bundle import WEIGHTS
+from equivariant_nets.zoo.bundle import WEIGHTS, Bundle
 from equivariant_nets.zoo.check import check_bundle, check_shared
+from equivariant_nets.zoo.files import missing_weights
 from equivariant_nets.zoo.pack import pack_bundle
 from equivariant_nets.zoo.table import bundle_table
 
 
 def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
     """List all that is wrong with bundles, and with what they share; ends with 1 where there is anything.
+
+    Bundles that ship without weights, as their cards say, are named too, which is no fault.
 
     Args:
         bundles: their folders. Their configs are code, and are run.
@@ -36,6 +39,9 @@ def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
         ]
     except ValueError as error:
         sys.exit(f"error: {error}")
+    for path in bundles:
+        if (Path(path) / "configs").is_dir() and (note := missing_weights(Bundle(Path(path)))):
+            print(note)
     if findings := [*found, *check_shared(bundles)]:
         print("\n".join(findings))
         sys.exit(f"error: {len(findings)} findings in {len(bundles)} bundles")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from equivariant_nets.zoo.bundle import CARD, METADATA, Bundle
+from equivariant_nets.zoo.bundle import CARD, METADATA, WEIGHTS, Bundle
 from equivariant_nets.zoo.files import missing_weights
 
 __all__ = ["card_findings", "sections", "weights_licence"]
@@ -53,7 +53,10 @@ def _findings(bundle: Bundle) -> Iterator[str]:
             yield f"there is no section {heading!r}, or nothing in it. Legal are {', '.join(SECTIONS)}. Write it."
     if missing_weights(bundle):
         if WITHOUT_WEIGHTS not in " ".join(card.split()):
-            yield f"the bundle has no weights, and its card does not say so. Write '{WITHOUT_WEIGHTS}: ...'."
+            yield (
+                f"the bundle has no {WEIGHTS}, and its card does not say so. Put them there, or write "
+                f"'{WITHOUT_WEIGHTS}: ...'."
+            )
         if metrics is not None:
             yield f"the bundle has no weights, but {METADATA} has eval_metrics {metrics!r}. Remove them."
         return

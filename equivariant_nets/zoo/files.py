@@ -57,8 +57,6 @@ def file_findings(bundle: Bundle) -> Iterator[str]:
                 f"{bundle.root / file}: {size / 10**6:.1f} MB; legal are {_MAX_BYTES // 10**6} MB. Put it where it can "
                 "be downloaded, and into large_files.yml with path, url, hash_val and hash_type."
             )
-    if finding := missing_weights(bundle):
-        yield finding
 
 
 def archived_files(bundle: Bundle) -> list[str]:
@@ -68,7 +66,7 @@ def archived_files(bundle: Bundle) -> list[str]:
 
 
 def missing_weights(bundle: Bundle) -> str | None:
-    """The finding on a bundle that neither has weights nor says where they can be downloaded, or None."""
+    """What to say of a bundle that neither has weights nor says where they can be downloaded, or None."""
     try:
         listed = any(entry.get("path") == WEIGHTS for entry in large_files(bundle))
     except ValueError:
@@ -77,8 +75,8 @@ def missing_weights(bundle: Bundle) -> str | None:
         return None
     root = shlex.quote(str(bundle.root))
     return (
-        f"{bundle.root / WEIGHTS}: missing. Train it: python -m monai.bundle run --bundle_root {root} "
-        f"--config_file {root}/configs/train.json --dataset_dir DATA"
+        f"{bundle.root}: ships without weights. Train it: python -m monai.bundle run --bundle_root {root} "
+        f"--config_file {root}/configs/train.json --ckpt_dir {root}/models --dataset_dir DATA"
     )
 
 

@@ -41,7 +41,6 @@ def _properties(bundle: Bundle, kind: str) -> Iterator[str]:
             "bundle_root": str(bundle.root),
             "device": "$torch.device('cpu')",
             "output_dir": folder,
-            "ckpt_dir": folder,
         }
         workflow = ConfigWorkflow(str(path), logging_file=False, workflow_type=kind, **own)
         properties: dict[str, Any] = workflow.properties or {}

@@ -40,13 +40,14 @@ def pack_bundle(path: str | Path, output_dir: str | Path, without_weights: bool 
         path of the archive.
 
     Raises:
-        ValueError: the path is no bundle, the check has findings, which the message lists, or output_dir is no folder.
+        ValueError: the path is no bundle, the check has findings, which the message lists, there are no weights, or
+            output_dir is no folder.
     """
     if Path(output_dir).exists() and not Path(output_dir).is_dir():
         raise ValueError(f"output_dir {output_dir} is a file; legal is a folder, which is made where there is none.")
     bundle = Bundle(Path(path))
-    accepted = missing_weights(bundle) if without_weights else None
-    if findings := [finding for finding in check_bundle(path, quick=quick) if finding != accepted]:
+    missing = None if without_weights else missing_weights(bundle)
+    if findings := [*check_bundle(path, quick=quick), *([missing] if missing else [])]:
         raise ValueError("\n".join(findings))
     content = archive_content(bundle)
     Path(output_dir).mkdir(parents=True, exist_ok=True)

@@ -140,6 +140,7 @@ class FineTuning(BundleTrainTask):
         overrides.update({name: self.request[name] for name in self.OPTIONS if name in self.request})
         overrides["device"] = f"$torch.device({overrides['device']!r})"
         overrides["epochs"] = overrides["train#trainer#max_epochs"]  # where the schedule of the learning rate ends
+        overrides["ckpt_dir"] = os.path.join(self.bundle_path, "models")  # whose weights the server serves
         overrides["epoch_length"] = "$None"  # a pass over the labels, however few; monai.bundle.run ignores a None
 
 

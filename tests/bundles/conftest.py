@@ -251,6 +251,7 @@ def pipeline(request, tmp_path_factory, shared_cases, shared_tumors, shared_brai
     evaluate = run_command(
         root, ["train.json", "evaluate.json"], cwd=folder / "elsewhere", **tiny, **sweep,
         dataset_dir=os.path.relpath(data, folder / "elsewhere"), output_dir="results",
+        ckpt_dir=os.path.join(relative, "eval"),
     )  # fmt: skip
     options = {"features": tiny["features"]}
     if name in TINY_TUMOR:

@@ -209,7 +209,7 @@ def test_groups_are_chosen_by_name_and_train(group, separable, get_bundle, run_h
     bundle, options = get_bundle(OCTAHEDRAL), {"group": group, "separable": separable, "features": 1}
     run_here(bundle.root, "train.json", **{**bundle.tiny, **options})
     network = config(OCTAHEDRAL, **options).get_parsed_content("network_def")
-    network.load_state_dict(weights(bundle.root / "models" / "model.pt"), strict=True)
+    network.load_state_dict(weights(bundle.root / "eval" / "model.pt"), strict=True)
     image = torch.randn(1, 1, 9, 10, 11)
     turns = find_group(group, 3).matrices
     assert len(turns) == {"V4": 4, "O": 24}[group]
@@ -241,7 +241,7 @@ def test_two_processes_train_one_network(tmp_path, get_bundle, run_command):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     network = config(OCTAHEDRAL, features=bundle.tiny["features"]).get_parsed_content("network_def")
-    network.load_state_dict(weights(bundle.root / "models" / "model.pt"), strict=True)
+    network.load_state_dict(weights(bundle.root / "eval" / "model.pt"), strict=True)
 
 
 @pytest.fixture(scope="session")
@@ -265,9 +265,9 @@ def test_real_brains_run_through_the_whole_pipeline(name, real_brains, get_bundl
     }  # fmt: skip
     run_here(bundle.root, "train.json", **options)
     run_here(bundle.root, "train.json", "evaluate.json", **options, **FEW_POSES)
-    header, scores = (bundle.root / "eval" / "val_mean_dice_raw.csv").read_text().splitlines()
-    assert header == ",".join(["filename", *STRUCTURES, "mean"])
-    assert all(0 <= float(dice) <= 1 for dice in scores.split(",")[1:])
+    header, scores = (bundle.root / "eval" / "mean_dice_raw.csv").read_text().splitlines()
+    assert header == ",".join(["filename", *STRUCTURES, "mean", "weights"])
+    assert all(0 <= float(dice) <= 1 for dice in scores.split(",")[1:-1])
     image = real_brains / "images" / "person_0.nii.gz"
     kept = {key: options[key] for key in ("features", "spacing_mm", "roi_size")}
     run_here(bundle.root, "inference.json", **kept, dataset_dir=str(image))

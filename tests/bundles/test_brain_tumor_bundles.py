@@ -47,7 +47,7 @@ def segment(tmp_path, get_bundle, get_network, run_here):
 
 def assert_export(name, bundle, images, folder):
     """MONAI's ckpt_export of the weights in a bundle gives the outputs of its network."""
-    path, features = bundle.root / "models" / "model.pt", bundle.tiny["features"]
+    path, features = bundle.root / "eval" / "model.pt", bundle.tiny["features"]
     monai.bundle.ckpt_export(
         "network_def", filepath=str(folder / "model.ts"), ckpt_file=str(path), features=features,
         config_file=str(bundle.root / "configs" / "inference.json"),
@@ -67,15 +67,15 @@ def test_targets_train_and_give_their_tables(targets, get_bundle, run_here):
     bundle = get_bundle(CONVENTIONAL)
     options = {**bundle.tiny, "targets": targets, "train_cases": 1}
     run_here(bundle.root, "train.json", **options)
-    trained = weights(bundle.root / "models" / "model.pt")
+    trained = weights(bundle.root / "eval" / "model.pt")
     assert all(torch.isfinite(value).all() for value in trained.values())
     network = config(CONVENTIONAL, features=bundle.tiny["features"], targets=targets).get_parsed_content("network_def")
     network.load_state_dict(trained, strict=True)
     assert network(torch.zeros(1, 4, 16, 16, 16)).shape[1] == target_channels(targets)
     run_here(bundle.root, "train.json", "evaluate.json", **options, **FEW_POSES)
     regions = target_regions(targets)
-    for metric in ("val_mean_dice", "val_hausdorff95"):
-        assert rows(bundle.root / "eval" / f"{metric}_raw.csv")[0] == ["filename", *regions, "mean"]
+    for metric in ("mean_dice", "hausdorff95"):
+        assert rows(bundle.root / "eval" / f"{metric}_raw.csv")[0] == ["filename", *regions, "mean", "weights"]
     for table in ("rotation_dice", "scale_dice"):
         header, *table_rows = rows(bundle.root / "eval" / f"{table}.csv")
         assert list(dict.fromkeys(row[header.index("class")] for row in table_rows)) == regions
@@ -202,8 +202,14 @@ def test_an_override_that_is_not_legal_says_what_is(overrides, message, error_of
 def test_missing_weights_are_named_with_what_to_do(name, error_of, shared_tumors, tmp_path):
     missing = str(tmp_path / "nowhere.pt")
     error = error_of(name, "inference.json", dataset_dir=str(shared_tumors["msd"]), ckpt_path=missing)
-    assert f"The weights {missing} do not exist" in error
-    assert "train it first" in error
+    assert f"The weights {missing} do not exist. Give --ckpt_path" in error
+
+
+@pytest.mark.parametrize("name", TUMOR)
+def test_a_bundle_without_weights_says_to_train_it(name, error_of, shared_tumors):
+    unset = config(name, "inference.json").get("ckpt_path")  # as where no file is given
+    error = error_of(name, "inference.json", dataset_dir=str(shared_tumors["msd"]), ckpt_path=unset)
+    assert "models/model.pt. Train it as its docs/README.md says" in error
 
 
 def create(bundle, **overrides):
@@ -296,10 +302,10 @@ def test_two_processes_train_one_network(tmp_path, get_bundle, run_command):
         bundle.root, ["train.json", "multi_gpu_train.json"], cwd=tmp_path, launcher=launcher, **bundle.tiny
     )
     assert result.returncode == 0, result.stderr
-    assert sorted(path.name for path in (bundle.root / "models").iterdir()) == ["model.pt", "training_state.pt"]
+    assert sorted(path.name for path in (bundle.root / "eval").glob("*.pt")) == ["model.pt", "training_state.pt"]
     features = bundle.tiny["features"]
     config(SCALE, features=features).get_parsed_content("network_def").load_state_dict(
-        weights(bundle.root / "models" / "model.pt"), strict=True
+        weights(bundle.root / "eval" / "model.pt"), strict=True
     )
 
 
@@ -319,8 +325,8 @@ def test_a_real_case_runs_through_the_whole_pipeline(name, real_brain_tumor, tmp
     }  # fmt: skip
     run_here(bundle.root, "train.json", **options)
     run_here(bundle.root, "train.json", "evaluate.json", **options, **FEW_POSES)
-    _, scores = rows(bundle.root / "eval" / "val_mean_dice_raw.csv")
-    assert all(0 <= float(dice) <= 1 for dice in scores[1:])
+    _, scores = rows(bundle.root / "eval" / "mean_dice_raw.csv")
+    assert all(0 <= float(dice) <= 1 for dice in scores[1:-1])
     run_here(
         bundle.root, "inference.json", features=options["features"], spacing_mm=options["spacing_mm"],
         roi_size=options["roi_size"], dataset_dir=str(tmp_path / "real" / cases[0]),

@@ -1,5 +1,6 @@
 """Laws of federated learning: MONAI's client runs the bundles as they are, and sites learn from each other."""
 
+import csv
 import json
 import shutil
 
@@ -53,7 +54,7 @@ def test_two_sites_learn_from_each_other(real_hippocampus, site, tmp_path):
         data = copy_cases(real_hippocampus, tmp_path / f"data_{index}", entries[10 * index : 10 * index + 10])
         sites.append(site(SO3, f"site_{index}", dataset_dir=data, **options))
     weights = ExchangeObject(weights=sites[0].get_weights().weights)
-    before = [client.evaluate(weights).metrics["val_mean_dice"] for client in sites]
+    before = [client.evaluate(weights).metrics["mean_dice"] for client in sites]
     for epoch in range(1, 4):
         for client in sites:
             client.train(weights)
@@ -61,15 +62,17 @@ def test_two_sites_learn_from_each_other(real_hippocampus, site, tmp_path):
         first, second = (client.get_weights().weights for client in sites)
         assert not any(torch.equal(first[key], second[key]) for key in first if first[key].dim() > 1)
         weights = ExchangeObject(weights={key: (first[key] + second[key]) / 2 for key in first})
-    after = [client.evaluate(weights).metrics["val_mean_dice"] for client in sites]
+    after = [client.evaluate(weights).metrics["mean_dice"] for client in sites]
     held = [client.evaluator.network.state_dict() for client in sites]
     assert all(torch.equal(held[0][key], held[1][key]) for key in held[0])
     assert min(after) > max(before) + 0.1
     for client in sites:
         client.finalize()
-    assert sorted(path.name for path in (tmp_path / "site_0" / "bundle" / "models").iterdir()) == [
-        "model.pt", "training_state.pt",
-    ]  # fmt: skip
+    results = tmp_path / "site_0" / "bundle" / "eval"
+    assert sorted(path.name for path in results.glob("*.pt")) == ["model.pt", "training_state.pt"]
+    for table in ("mean_dice_raw.csv", "hausdorff95_summary.csv"):  # of the weights that the server sent
+        with (results / table).open(newline="") as file:
+            assert {row["weights"] for row in csv.DictReader(file)} == {"in memory"}
 
 
 @pytest.mark.parametrize("name", NAMES)

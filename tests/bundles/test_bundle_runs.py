@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -32,9 +33,9 @@ def names(folder, pattern="*"):
 
 def test_training_writes_weights_that_load(pipeline, get_network):
     assert pipeline.train.returncode == 0, pipeline.train.stderr
-    assert names(pipeline.root / "models") == ["model.pt", "training_state.pt"]
+    assert names(pipeline.root / "eval", "*.pt") == ["model.pt", "training_state.pt"]
     network = get_network(pipeline.root, pipeline.tiny["features"])
-    network.load_state_dict(weights(pipeline.root / "models" / "model.pt"), strict=True)
+    network.load_state_dict(weights(pipeline.root / "eval" / "model.pt"), strict=True)
     assert names(pipeline.root / "eval", "events.*")
 
 
@@ -42,13 +43,14 @@ def test_evaluation_writes_tables_of_every_case_and_class(pipeline):
     assert pipeline.evaluate.returncode == 0, pipeline.evaluate.stderr
     results = pipeline.folder / "elsewhere" / "results"
     classes = pipeline.classes
-    values = {}
-    for metric in ("val_mean_dice", "val_hausdorff95"):
+    values, used = {}, {os.path.join("..", pipeline.name, "eval", "model.pt")}
+    for metric in ("mean_dice", "hausdorff95"):
         header, *cases = rows(results / f"{metric}_raw.csv")
-        assert header == ["filename", *classes, "mean"]
+        assert header == ["filename", *classes, "mean", "weights"]
         assert len(cases) == pipeline.num_test
         assert all(Path(case[0]).is_file() for case in cases)
-        values[metric] = np.array([case[1:-1] for case in cases], dtype=float)
+        assert {case[-1] for case in cases} == used
+        values[metric] = np.array([case[1:-2] for case in cases], dtype=float)
         assert [row[0] for row in rows(results / f"{metric}_summary.csv")] == ["class", *classes, "mean"]
     dice, distance = values.values()
     assert ((dice >= 0) & (dice <= 1)).all()
@@ -56,14 +58,23 @@ def test_evaluation_writes_tables_of_every_case_and_class(pipeline):
     assert found.any()
     assert (dice[~found] == 0).all()
     assert ((distance[found] > 0) & (distance[found] < 40)).all()
-    assert [row[0] for row in rows(results / "metrics.csv")] == list(values)
+    assert [row[0] for row in rows(results / "metrics.csv")] == [*values, "weights"]
+    assert used == {rows(results / "metrics.csv")[-1][1]}
+    for table in ("rotation_dice.csv", "scale_dice.csv"):
+        assert used == {row[-1] for row in rows(results / table)[1:]}
+
+
+def test_a_test_is_no_search_for_a_best_metric(pipeline):
+    assert "Epoch[1] Metrics -- hausdorff95: " in pipeline.evaluate.stdout
+    for text in ("val_", "best", "Key metric"):
+        assert text not in pipeline.evaluate.stdout
 
 
 def test_evaluation_turns_the_test_cases(pipeline):
     results = pipeline.folder / "elsewhere" / "results"
     header, *table = rows(results / "rotation_dice.csv")
     classes = pipeline.classes
-    assert header == ["case", "plane", "angle_degrees", "class", "dice", "interpolation_dice"]
+    assert header == ["case", "plane", "angle_degrees", "class", "dice", "interpolation_dice", "weights"]
     assert len(table) == len(classes) * (3 * 2 + 1)
     assert {row[3] for row in table} == set(classes)
     assert {row[5] for row in table if row[2] in ("0", "90")} == {"1.0"}
@@ -74,7 +85,7 @@ def test_evaluation_resizes_the_test_cases(pipeline):
     results = pipeline.folder / "elsewhere" / "results"
     header, *table = rows(results / "scale_dice.csv")
     classes = pipeline.classes
-    assert header == ["case", "factor", "class", "dice", "interpolation_dice"]
+    assert header == ["case", "factor", "class", "dice", "interpolation_dice", "weights"]
     assert [row[1:3] for row in table] == [[factor, name] for factor in ("1.0", "0.8") for name in classes]
     upright = [row for row in rows(results / "rotation_dice.csv") if row[1:3] == ["axial", "0"]]
     assert [row[3:] for row in table[: len(classes)]] == [row[4:] for row in upright]
@@ -86,7 +97,7 @@ def test_inference_writes_a_segmentation_and_a_preview_of_each_image(pipeline):
     assert pipeline.sources
     expected = sorted(f"{stem}{end}" for stem in pipeline.sources for end in ("_seg.nii.gz", "_preview.png"))
     tables = ["cases.csv", "segmented_with.json"]
-    of_training = ("events", "split.json")
+    of_training = ("events", "split.json", "model.pt", "training_state.pt")
     found = [name for name in names(pipeline.root / "eval") if not name.startswith(of_training)]
     assert found == sorted([*expected, *tables])
     for stem, source in pipeline.sources.items():
@@ -98,7 +109,7 @@ def test_inference_writes_a_segmentation_and_a_preview_of_each_image(pipeline):
 
 def test_a_run_writes_where_it_was_told_alone(pipeline):
     assert names(pipeline.folder / "elsewhere") == ["results"]
-    assert names(pipeline.root) == ["configs", "eval", "models"]
+    assert names(pipeline.root) == ["configs", "eval"]
 
 
 def test_real_cases_run_through_the_whole_pipeline(real_hippocampus, tmp_path, get_bundle, run_here):
@@ -113,7 +124,7 @@ def test_real_cases_run_through_the_whole_pipeline(real_hippocampus, tmp_path, g
     run_here(bundle.root, "train.json", **options)
     sweep = {"sweep_angles": [0], "sweep_random_poses": 1, "sweep_cases": 1, "sweep_scales": [1.0, 0.8]}
     run_here(bundle.root, "train.json", "evaluate.json", **options, **sweep)
-    assert len(rows(bundle.root / "eval" / "val_hausdorff95_raw.csv")) == 1 + 2
+    assert len(rows(bundle.root / "eval" / "hausdorff95_raw.csv")) == 1 + 2
     upright = [row for row in rows(bundle.root / "eval" / "rotation_dice.csv") if row[2] == "0"]
     assert {row[5] for row in upright} == {"1.0"}
     run_here(
@@ -202,5 +213,5 @@ def test_two_processes_train_one_network(tmp_path, get_bundle, get_network, run_
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("writing phantoms: 100%") == 1  # by one process, with the other waiting
-    assert names(bundle.root / "models") == ["model.pt", "training_state.pt"]
-    get_network(bundle.root, options["features"]).load_state_dict(weights(bundle.root / "models" / "model.pt"))
+    assert names(bundle.root / "eval", "*.pt") == ["model.pt", "training_state.pt"]
+    get_network(bundle.root, options["features"]).load_state_dict(weights(bundle.root / "eval" / "model.pt"))

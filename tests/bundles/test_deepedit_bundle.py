@@ -89,7 +89,7 @@ def test_the_evaluation_of_clicks_comes_on_top_of_the_shared_one(run_here, share
         dataset_dir=str(shared_cases), sweep_angles=[0], sweep_random_poses=1, sweep_cases=1, sweep_scales=[1.0],
         click_counts=[0, 2], output_dir=str(tmp_path / "out"),
     )  # fmt: skip
-    assert {"val_mean_dice_summary.csv", "rotation_dice.png", "scale_dice.csv", "click_dice.png"} <= {
+    assert {"mean_dice_summary.csv", "rotation_dice.png", "scale_dice.csv", "click_dice.png"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
     table = rows(tmp_path / "out" / "click_dice.csv")

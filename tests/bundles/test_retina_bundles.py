@@ -29,7 +29,7 @@ def table(path):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.glob("*") if not path.name.startswith("events"))
+    return sorted(path.name for path in folder.glob("*") if not path.name.startswith("events") and path.suffix != ".pt")
 
 
 @pytest.mark.parametrize("name", RETINA)
@@ -40,15 +40,20 @@ def test_the_whole_pipeline_runs(name, tmp_path, get_bundle, get_network, run_co
     assert train.returncode == 0, train.stderr
     architecture = {key: tiny[key] for key in ("features", "group") if key in tiny}
     network = get_network(bundle.root, **architecture)
-    network.load_state_dict(weights(bundle.root / "models" / "model.pt"), strict=True)
+    network.load_state_dict(weights(bundle.root / "eval" / "model.pt"), strict=True)
 
-    sweep = {"sweep_angles": [0, 90], "output_dir": "results", "test_datasets": ["drive", "chase_db1"]}
+    sweep = {"sweep_angles": [0, 90], "output_dir": "results", "ckpt_dir": bundle.root / "eval"}
+    sweep["test_datasets"] = ["drive", "chase_db1"]
     evaluate = run_command(bundle.root, ["train.json", "evaluate.json"], cwd=tmp_path, **{**tiny, **sweep})
     assert evaluate.returncode == 0, evaluate.stderr
     rows = table(tmp_path / "results" / "vessel_scores.csv")
     kinds = [(row["dataset"], row["reader"], row["angle_degrees"]) for row in rows]
     own = [("network", "0"), ("network", "90"), ("second observer", "0")]
     assert kinds == [(dataset, *rest) for dataset in ("drive", "chase_db1") for rest in own]
+    used = {row["weights"] for row in rows if row["reader"] == "network"}
+    assert used == {row["weights"] for row in table(tmp_path / "results" / "vessel_cases.csv")}
+    assert used == {str(bundle.root / "eval" / "model.pt")}
+    assert f"Weights: {bundle.root}/eval/model.pt (trained in {bundle.root}/eval)" in evaluate.stdout
     assert names(tmp_path / "results") == ["vessel_cases.csv", "vessel_dice.png", "vessel_scores.csv"]
 
     images = shared_photographs / "drive" / "test" / "images"

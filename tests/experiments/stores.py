@@ -61,17 +61,17 @@ def finish(
     for folder in (training, evaluation):
         (folder / "record.json").write_text(json.dumps(RECORD | record))
     upright = [
-        [f"/data/images/{case}.nii.gz", *(dice(run, case, name, "upright", 0) for name in structures), 0.5]
+        [f"/data/images/{case}.nii.gz", *(dice(run, case, name, "upright", 0) for name in structures), 0.5, "model.pt"]
         for case in cases
     ]
-    write_table(evaluation / "val_mean_dice_raw.csv", ["filename", *structures, "mean"], order(upright))
+    write_table(evaluation / "mean_dice_raw.csv", ["filename", *structures, "mean", "weights"], order(upright))
     rows = [
-        [case, plane, angle, name, dice(run, case, name, plane, angle), 0.97]
+        [case, plane, angle, name, dice(run, case, name, plane, angle), 0.97, "model.pt"]
         for case in cases
         for plane, angle in poses
         for name in structures
     ]
-    columns = ["case", "plane", "angle_degrees", "class", "dice", "interpolation_dice"]
+    columns = ["case", "plane", "angle_degrees", "class", "dice", "interpolation_dice", "weights"]
     write_table(evaluation / "rotation_dice.csv", columns, order(rows))
     return evaluation
 

@@ -70,7 +70,7 @@ def test_a_bundle_that_turns_nothing_has_upright_scores_alone(tmp_path):
     assert {s.plane for setting in read_settings(experiment, tmp_path)[0] for s in setting.scores} == {"upright"}
 
 
-ROTATION, UPRIGHT = "rotation_dice.csv", "val_mean_dice_raw.csv"
+ROTATION, UPRIGHT = "rotation_dice.csv", "mean_dice_raw.csv"
 HEADER = "case,plane,angle_degrees,class,dice,interpolation_dice\n"
 
 

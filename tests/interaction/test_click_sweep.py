@@ -51,7 +51,9 @@ def rows(kind, network, folder, **options):
 
 def test_clicks_help_a_network_that_obeys_in_every_pose(tmp_path):
     table = rows(ClickSweep, Obedient(), tmp_path)
-    assert list(table[0]) == ["case", "plane", "angle_degrees", "clicks", "class", "dice", "interpolation_dice"]
+    assert list(table[0]) == [
+        "case", "plane", "angle_degrees", "clicks", "class", "dice", "interpolation_dice", "weights",
+    ]  # fmt: skip
     assert len(table) == 2 * 2 * len(COUNTS) * 2
     summary = summarize_click_table(tmp_path / "click_dice.csv")
     assert list(summary) == ["0 degrees", "random rotations"]

@@ -1,0 +1,126 @@
+"""The weights that a bundle's evaluation and inference use: where they lie, and what logs and tables call them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from ignite import distributed as idist
+from ignite.handlers import Checkpoint
+from torch import nn
+
+from .training_state import FILE_NAME as TRAINING_STATE
+
+__all__ = ["IN_MEMORY", "WeightsPath", "load_weights", "weights_name"]
+
+FILE_NAME = "model.pt"
+IN_MEMORY = "in memory"  # stands in the tables of a network whose weights come from no file
+
+_logger = logging.getLogger(__name__)
+
+
+class WeightsPath(os.PathLike[str]):
+    """The file of weights to evaluate and infer with, looked for when it is first opened.
+
+    These are the weights in ``ckpt_dir``, where that is given. If not, they are those that a training left in
+    ``output_dir``, and where there was none, those that the bundle ships, ``models/model.pt``. The weights of one
+    training never stand in for those of another: a folder that was given and holds none is an error, and so is a
+    training that ended before its first validation.
+
+    Args:
+        bundle_root: folder of the bundle.
+        output_dir: folder of the results, which may be that of a training.
+        ckpt_dir: folder of the weights, or None.
+
+    Raises:
+        FileNotFoundError: when it is opened, and there are no such weights.
+
+    Example:
+        >>> import os
+        >>> from equivariant_nets.weights import WeightsPath
+        >>> os.fspath(WeightsPath("bundle", output_dir="output", ckpt_dir="nowhere"))
+        Traceback (most recent call last):
+        FileNotFoundError: ckpt_dir nowhere holds no model.pt. Give the folder of a training, or --ckpt_path FILE.
+    """
+
+    def __init__(self, bundle_root: str | Path, output_dir: str | Path, ckpt_dir: str | Path | None = None) -> None:
+        self.bundle_root = bundle_root
+        self.output_dir = output_dir
+        self.ckpt_dir = ckpt_dir
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    @cached_property
+    def _path(self) -> str:
+        folder = self.output_dir if self.ckpt_dir is None else self.ckpt_dir
+        own = os.path.join(folder, FILE_NAME)
+        if os.path.isfile(own):
+            return own
+        if os.path.isfile(os.path.join(folder, TRAINING_STATE)):
+            raise FileNotFoundError(
+                f"The training in {folder} ended before its first validation, and left no {FILE_NAME}. Go on with it "
+                "by --resume True, or give --ckpt_path FILE."
+            )
+        if self.ckpt_dir is not None:
+            raise FileNotFoundError(
+                f"ckpt_dir {folder} holds no {FILE_NAME}. Give the folder of a training, or --ckpt_path FILE."
+            )
+        shipped = _shipped(self.bundle_root)
+        if not os.path.isfile(shipped):
+            raise FileNotFoundError(
+                f"There are no weights: {folder} holds no training, and the bundle has no {shipped}. Train it as its "
+                "docs/README.md says, and give --ckpt_dir with the folder of the training, or --ckpt_path FILE."
+            )
+        return shipped
+
+
+def load_weights(
+    network: nn.Module, path: str | os.PathLike[str], bundle_root: str | Path, device: torch.device | str = "cpu"
+) -> str:
+    """Load weights into a network, and log which.
+
+    Args:
+        network: receives them.
+        path: a state dict, or one under the key ``model``.
+        bundle_root: folder of the bundle, whose own weights the log tells from others.
+        device: where the file is read to.
+
+    Returns:
+        the path.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: the weights are those of another network.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"The weights {path} do not exist. Give --ckpt_path with a file of weights, or --ckpt_dir with the folder "
+            "of a training."
+        )
+    Checkpoint.load_objects({"model": network}, torch.load(path, map_location=device, weights_only=True))
+    if idist.get_rank() == 0:
+        _logger.info(f"Weights: {path} ({_origin(path, bundle_root)})")
+    return path
+
+
+def weights_name(path: str | os.PathLike[str] | None) -> str:
+    """What tables call the weights of a file: its path; ``in memory`` without one."""
+    return IN_MEMORY if path is None else os.fspath(path)
+
+
+def _shipped(bundle_root: str | Path) -> str:
+    return os.path.join(bundle_root, "models", FILE_NAME)
+
+
+def _origin(path: str, bundle_root: str | Path) -> str:
+    if os.path.realpath(path) == os.path.realpath(_shipped(bundle_root)):
+        return "the bundle's own"
+    folder = os.path.dirname(path) or os.curdir
+    if os.path.isfile(os.path.join(folder, TRAINING_STATE)):
+        return f"trained in {folder}"
+    return "not the bundle's own"

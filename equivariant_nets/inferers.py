@@ -86,7 +86,8 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
                 f"A volume of shape {tuple(inputs.shape)} in windows of {window} needs {shortage}: {advice}."
             )
         needs = " and ".join(str(need) for need in memory.needs(window))
-        logger.info("A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
+        level = logging.DEBUG if self.fitted else logging.INFO  # one line a run, among those of a progress bar
+        logger.log(level, "A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
         self.fitted.add(key)
 
 

@@ -120,7 +120,8 @@ def test_an_override_of_nothing_is_refused_with_what_is_legal(option, advice):
         ["--inferer#anything", "1"],  # it passes its arguments on
         ["--network_def", "{'_target_': 'torch.nn.Conv3d'}", "--network_def#out_channels", "2"],
         ["--output-dir", "results"],  # fire reads a dash as an underscore
-        ["evaluate"],
+        ["evaluate", "--evaluate", "$print(1)", "--finalize", "$print(2)"],
+        ["--smoothing", "{'_target_': 'Lambda'}", "--smoothing#func", "1", "--postprocessing", "@smoothing"],
         ["--tracking", "mlflow", "--experiment_name", "spleen", "--tracking_uri", "sqlite:///a.db"],
         ["--_meta_#version", "2"],
         ["--workflow_type", "inference", "--logging_file", "False"],

@@ -12,7 +12,7 @@ import fire
 import monai.bundle.scripts
 from fire.decorators import SetParseFn
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser, ConfigWorkflow, update_kwargs
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver, update_kwargs
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from .overrides import problem_of_override
@@ -126,13 +126,22 @@ def _unknown(command: Any, options: Mapping[str, Any], parser: ConfigParser) -> 
     parameters = _parameters(command, kind)
     if command in (monai.bundle.scripts.run, monai.bundle.scripts.run_workflow):  # which pass the others on
         parameters |= _parameters(ConfigWorkflow, kind)
+    read = _read_by_name(options, parser)
     problems = {}
     for option, value in options.items():
         if option in parameters:
             continue
-        problem = problem_of_override(option, parser, parameters)
+        problem = None if option in read else problem_of_override(option, parser, parameters)
         if problem is not None:
             problems[option] = problem
         elif value is not None:
             parser[option] = value  # of which a later option may be a part
     return problems
+
+
+def _read_by_name(options: Mapping[str, Any], parser: ConfigParser) -> set[str]:
+    """Keys that a config need not have: what a command runs or exports, and what is referred to, as by ``@loss``."""
+    ids = {"initialize", "run", "finalize", *(str(options[name]) for name in options if name.endswith("_id"))}
+    values = [parser.get(), *options.values()]
+    references = {one for value in values for one in ReferenceResolver.find_refs_in_config(value, "")}
+    return ids | {ReferenceResolver.split_id(one)[0] for one in references} - {*parser.get()}

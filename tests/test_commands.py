@@ -25,6 +25,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 import equivariant_nets.commands
 from equivariant_nets.commands import check_command_line, end_with_the_cause, find_cause, without_traceback
+from equivariant_nets.data import retina_datalist
 from equivariant_nets.switches import is_on
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -247,6 +248,17 @@ def loaded(value, transform, in_another_process):
 def test_the_cause_is_found_below_transforms(in_another_process):
     error = raised(loaded, "no", lambda value: is_on("resume", value), in_another_process)
     assert find_cause(error) == (TOLD, True)
+
+
+def test_a_list_of_problems_comes_whole_from_another_process(tmp_path):
+    (tmp_path / "drive").mkdir()
+    here, there = (
+        find_cause(raised(loaded, tmp_path, lambda folder: retina_datalist(folder, "training", ["drive"]), elsewhere))
+        for elsewhere in (False, True)
+    )
+    assert here.text.count("\n  ") > 1
+    assert here.is_told
+    assert there == here
 
 
 def divide(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import itertools
 import json
 import logging
 import os
@@ -78,11 +79,13 @@ def _is_raised_here(trace: TracebackType | None) -> bool:
 
 def _written(trace: str) -> Cause:
     """The cause at the end of a traceback in text."""
-    frames, _, text = trace.partition("Traceback (most recent call last):\n")[2].rpartition("\n  ")
-    last_line, _, text = text.partition("\n")
-    file = re.findall(r'File "(.*)", line', frames)
-    if file and PACKAGE in Path(file[-1]).resolve().parents and last_line.strip().startswith("raise "):
-        return Cause(text.strip().partition(": ")[2], True)
+    lines = trace.partition("Traceback (most recent call last):\n")[2].splitlines()
+    frames = list(itertools.takewhile(lambda line: line.startswith("  "), lines))
+    text = "\n".join(lines[len(frames) :])
+    file, _, rest = "\n".join(frames).rpartition('  File "')[2].partition('", line ')
+    source = rest.partition("\n")[2].lstrip()
+    if PACKAGE in Path(file).resolve().parents and source.startswith("raise "):
+        return Cause(text.partition(": ")[2], True)
     return Cause(_shortened(text), False)
 
 

@@ -194,7 +194,12 @@ def test_clicks_may_be_none_or_the_content_of_a_file():
 
 def documented_commands():
     """All that README, docs and cards tell a user to type, with the names of its shell variables filled in."""
-    documents = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("bundles/*/docs/*.md"))]
+    documents = [
+        ROOT / "README.md",
+        ROOT / "benchmarks" / "README.md",
+        *sorted(ROOT.glob("docs/*.md")),
+        *sorted(ROOT.glob("bundles/*/docs/*.md")),
+    ]
     for file in documents:
         text = file.read_text(encoding="utf-8").replace("\\\n", " ")
         variables = re.findall(r"^ *([A-Z]+)=(\S+)$", text, re.MULTILINE)

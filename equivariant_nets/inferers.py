@@ -89,7 +89,8 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
                 f"A volume of shape {tuple(inputs.shape)} in windows of {window} needs {shortage}: {advice}."
             )
         needs = " and ".join(str(need) for need in memory.needs(window))
-        logger.debug("A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
+        level = logging.DEBUG if any(self.fitted.values()) else logging.INFO  # one line a run, beside a progress bar
+        logger.log(level, "A volume of shape %s in windows of %s needs %s.", tuple(inputs.shape), window, needs)
         fitted.add(key)
 
     def _fitted_of(self, network: Callable[..., Any]) -> set[tuple[Any, ...]]:

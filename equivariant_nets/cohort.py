@@ -26,6 +26,7 @@ from .files import replace_file, write_json, write_text
 from .fingerprints import checksum, differences, digest, fingerprint
 from .handlers import PreviewSaver
 from .switches import is_on
+from .weights import weights_name
 
 __all__ = ["CohortError", "CohortEvaluator", "SaveSegmentationd"]
 
@@ -48,6 +49,7 @@ class CaseRecord(NamedTuple):
     status: str
     seconds: float
     problem: str
+    weights: str  # the file of the network's
 
 
 class _Case(NamedTuple):
@@ -106,7 +108,7 @@ class CohortEvaluator(SupervisedEvaluator):
     ``torch.distributed``, each case to one. Images are loaded one by one.
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
-    ``cases.csv`` lists all cases with their status, and why those failed that did.
+    ``cases.csv`` lists all cases with their status, why those failed that did, and the file of the weights.
 
     Args:
         dataset: items with an ``image``, a path or several, and its transform.
@@ -280,7 +282,8 @@ class CohortEvaluator(SupervisedEvaluator):
     def _record(self, index: int, status: str, seconds: float = 0.0, problem: str = "") -> None:
         case = self.cases[index]
         segmentation = str(case.outputs[0]) if case.outputs and status != FAILED else ""
-        self.records[index] = CaseRecord(str(case.files[0]), segmentation, status, round(seconds, 3), problem)
+        weights = weights_name(getattr(self.state, "weights", None))
+        self.records[index] = CaseRecord(str(case.files[0]), segmentation, status, round(seconds, 3), problem, weights)
 
     def _report(self) -> None:
         shares: Any = idist.all_gather(self.records)

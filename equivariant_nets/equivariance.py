@@ -184,15 +184,19 @@ def _relative_error(got: Tensor, expected: Tensor, exact: bool) -> float:
 def _no_tf32() -> Iterator[None]:
     """Products of float32 in full precision, on GPUs too, whose convolutions else keep 10 bits of each factor."""
     cudnn: Any = torch.backends.cudnn
-    settings = [cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul]
-    before = [setting.fp32_precision for setting in settings]
+    matmul = torch.backends.cuda.matmul
+    if hasattr(cudnn, "conv"):
+        switches, name, off = [cudnn.conv, cudnn.rnn, matmul], "fp32_precision", "ieee"
+    else:  # before torch 2.9
+        switches, name, off = [cudnn, matmul], "allow_tf32", False
+    before = [getattr(switch, name) for switch in switches]
     try:
-        for setting in settings:
-            setting.fp32_precision = "ieee"
+        for switch in switches:
+            setattr(switch, name, off)
         yield
     finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision
+        for switch, value in zip(switches, before, strict=True):
+            setattr(switch, name, value)
 
 
 def _said_irreps(net: Any) -> list[o3.Irreps | None]:

@@ -185,10 +185,9 @@ def _no_tf32() -> Iterator[None]:
     """Products of float32 in full precision, on GPUs too, whose convolutions else keep 10 bits of each factor."""
     cudnn: Any = torch.backends.cudnn
     matmul = torch.backends.cuda.matmul
-    if hasattr(cudnn, "conv"):
-        switches, name, off = [cudnn.conv, cudnn.rnn, matmul], "fp32_precision", "ieee"
-    else:  # before torch 2.9
-        switches, name, off = [cudnn, matmul], "allow_tf32", False
+    has_precisions = hasattr(cudnn, "conv")  # from torch 2.9 on
+    name, off = ("fp32_precision", "ieee") if has_precisions else ("allow_tf32", False)
+    switches = [cudnn.conv, cudnn.rnn, matmul] if has_precisions else [cudnn, matmul]
     before = [getattr(switch, name) for switch in switches]
     try:
         for switch in switches:

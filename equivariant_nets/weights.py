@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ignite.handlers import Checkpoint
 from torch import nn
 
 from .training_state import FILE_NAME as TRAINING_STATE
+from .training_state import PREVIOUS_FILE_NAME as PREVIOUS_TRAINING_STATE
 
 __all__ = ["IN_MEMORY", "WeightsPath", "load_weights", "weights_name"]
 
@@ -58,13 +60,13 @@ class WeightsPath(os.PathLike[str]):
     def _path(self) -> str:
         folder = self.output_dir if self.ckpt_dir is None else self.ckpt_dir
         own = os.path.join(folder, FILE_NAME)
+        if not _has_validated(folder):
+            raise FileNotFoundError(
+                f"The training in {folder} has not reached its first validation, and left no weights of its own. Go on "
+                "with it by --resume True, or give --ckpt_path FILE."
+            )
         if os.path.isfile(own):
             return own
-        if os.path.isfile(os.path.join(folder, TRAINING_STATE)):
-            raise FileNotFoundError(
-                f"The training in {folder} ended before its first validation, and left no {FILE_NAME}. Go on with it "
-                "by --resume True, or give --ckpt_path FILE."
-            )
         if self.ckpt_dir is not None:
             raise FileNotFoundError(
                 f"ckpt_dir {folder} holds no {FILE_NAME}. Give the folder of a training, or --ckpt_path FILE."
@@ -111,6 +113,18 @@ def load_weights(
 def weights_name(path: str | os.PathLike[str] | None) -> str:
     """What tables call the weights of a file: its path; ``in memory`` without one."""
     return IN_MEMORY if path is None else os.fspath(path)
+
+
+def _has_validated(folder: str | Path) -> bool:
+    """Whether the last training in a folder, if there was one, has chosen weights: others there are an earlier one's."""
+    path = os.path.join(folder, TRAINING_STATE)
+    if not os.path.isfile(path):
+        return not os.path.isfile(os.path.join(folder, PREVIOUS_TRAINING_STATE))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return any(handler.get("_saved") for handler in state["handlers"])
+    except (AttributeError, EOFError, LookupError, RuntimeError, TypeError, pickle.UnpicklingError):
+        return True  # damaged, or no state of a training: nothing is known against the weights beside it
 
 
 def _shipped(bundle_root: str | Path) -> str:

@@ -11,13 +11,22 @@ from equivariant_nets.weights import WeightsPath, load_weights, weights_name
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """In the current folder a bundle with weights; a training; one without a validation; one whose state is gone."""
+    """In the current folder a bundle with weights; a training; one without a validation; one whose state is gone; two
+    that began anew in the folder of an earlier one: before their first epoch, and their first validation."""
     monkeypatch.chdir(tmp_path)
-    for file in ("bundle/models/model.pt", "trained/model.pt", "trained/training_state.pt",
-                 "begun/training_state.pt", "kept/model.pt"):  # fmt: skip
+    states = {
+        "trained/training_state.pt": {"handlers": [{"_saved": [(0.5, "model.pt")]}, {"counter": 0}]},
+        "begun/training_state.pt": {"handlers": [{"_saved": []}, {"counter": 0}]},
+        "anew/training_state_previous.pt": {"handlers": [{"_saved": [(0.5, "model.pt")]}]},
+        "again/training_state.pt": {"handlers": [{"_saved": []}]},
+        "again/training_state_previous.pt": {"handlers": [{"_saved": [(0.5, "model.pt")]}]},
+    }
+    models = [f"{folder}/model.pt" for folder in ("bundle/models", "trained", "kept", "anew", "again")]
+    for file, content in {**states, **{model: torch.nn.Linear(2, 1).state_dict() for model in models}}.items():
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(torch.nn.Linear(2, 1).state_dict(), path)
+        torch.save(content, path)
+    (tmp_path / "kept" / "training_state.pt").write_bytes(b"torn")
     return tmp_path
 
 
@@ -41,8 +50,10 @@ def test_weights_are_those_given_then_those_trained_then_those_shipped(folders, 
     [
         ("bundle", "trained", "new", "ckpt_dir new holds no model.pt. Give the folder of a training, or --ckpt_path"),
         ("bundle", "new", "new", "ckpt_dir new holds no model.pt"),
-        ("bundle", "begun", None, "training in begun ended before its first validation, .* --resume True, or"),
-        ("bundle", "trained", "begun", "training in begun ended before its first validation"),
+        ("bundle", "begun", None, "training in begun has not reached its first validation, .* --resume True, or"),
+        ("bundle", "trained", "begun", "training in begun has not reached its first validation"),
+        ("bundle", "anew", None, "training in anew has not reached its first validation"),
+        ("bundle", "new", "again", "training in again has not reached its first validation"),
         ("bare", "new", None, "new holds no training, and the bundle has no bare/models/model.pt. Train it"),
     ],
 )

@@ -1,0 +1,109 @@
+"""The commands of README.md, in its order, as a new user gives them in a fresh copy: shortened, but not changed."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bundle_files import weights
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    re.sub(r"\s+", " ", re.sub(r"\s+#.*", "", command.replace("\\\n", " "))).strip()
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for command in re.split(r"(?<!\\)\n", block)
+    if command.strip() and not command.startswith("#")
+]
+# What needs a network, data that is not here, or several processes; other tests run the last two kinds on small data.
+LEFT_OUT = ("make ", "mkdir", "pip ", "python3 -m venv", "torchrun", "$TUMOR", "$BRAIN", "$RETINA", "data.brain")
+SHORTER = {
+    "/train.json --": "--epochs 1 --train_cases 2 --features 2x0e+1x1e",
+    "/evaluate.json": "--features 2x0e+1x1e --sweep_cases 1 --sweep_angles [0] --sweep_random_poses 1 "
+    "--sweep_scales [1.0]",
+    "equivariant_nets.experiments": "--quick",
+}
+LAST = {  # what each command says last
+    "data.hippocampus": r"test: 2 cases",
+    "/train.json --": r".*SupervisedTrainer - INFO - Engine run finished\. Time taken: .*",
+    "/evaluate.json": r".*SupervisedEvaluator - INFO - Engine run finished\. Time taken: .*",
+    "segmentations": r".* - 2 segmented\. The results lie in .*output/segmentations, and cases\.csv lists them\.",
+    "clicked": r".* - 2 segmented\. The results lie in .*output/clicked, and cases\.csv lists them\.",
+    "equivariant_nets.experiments": r"Smoke run: its numbers mean nothing\.",
+    "ckpt_export": r".*model\.ts.*",
+    "onnx_export": r".*model\.onnx.*",
+    "zoo check": r"12 bundles, no findings",
+    "zoo pack": r".*dist/hippocampus_mri_so3_segmentation_v.*\.zip.*",
+}
+
+
+def shortened(command):
+    extra = [options for part, options in SHORTER.items() if part in command]
+    return " ".join([command.replace(" --download", ""), *extra])
+
+
+def last_line(output):
+    lines = [line for line in re.split(r"[\r\n]+", output) if line.strip()]
+    return lines[-1] if lines else ""
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory, shared_cases):
+    """What each command printed last, by the command, in a copy of what is shipped with small data."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "output" / "phantoms").mkdir(parents=True)
+    for name in ("bundles", "equivariant_nets", "experiments"):
+        ignored = shutil.ignore_patterns("__pycache__", "eval", "data" if name == "bundles" else "")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copytree(shared_cases, folder / "data" / "hippocampus")
+    images = sorted((folder / "data" / "hippocampus" / "imagesTr").glob("*.nii.gz"))
+    for image in images[:2]:
+        (folder / "data" / "hippocampus" / "imagesTs").mkdir(exist_ok=True)
+        shutil.copy(image, folder / "data" / "hippocampus" / "imagesTs" / f"test_{image.name}")
+    clicks = '{"test_case_0.nii.gz": {"anterior hippocampus": [[8, 12, 7]]}}'
+    (folder / "clicks.json").write_text(clicks)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    shipped = folder / "bundles" / "hippocampus_mri_so3_segmentation" / "models" / "model.pt"
+    before, printed, variables = shipped.read_bytes(), {}, ""
+    for command in COMMANDS:
+        if re.fullmatch(r"\w+=\S+", command):
+            variables += command + "\n"
+        elif not any(part in command for part in LEFT_OUT):
+            script = f"set -e\n{variables}{shortened(command)}"
+            result = subprocess.run(
+                ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+            )
+            output = result.stdout + result.stderr if result.returncode else result.stdout or result.stderr
+            printed[command] = result.returncode, last_line(output), result.stdout + result.stderr
+    assert shipped.read_bytes() == before  # a training replaces no shipped weights
+    return folder, printed
+
+
+def test_each_command_succeeds_and_says_last_what_it_did(session):
+    _, printed = session
+    assert len(printed) == len(LAST)
+    for command, (code, last, output) in printed.items():
+        assert code == 0, f"{command}\n{output[-3000:]}"
+        expected = next(pattern for part, pattern in LAST.items() if part in command)
+        assert re.fullmatch(expected, last), f"{command}\n{last}"
+
+
+def test_what_was_trained_was_evaluated(session):
+    folder, printed = session
+    trained = folder / "output" / "so3" / "model.pt"
+    assert sum(value.numel() for value in weights(trained).values()) < 8000  # narrower than the shipped network
+    evaluated = next(output for command, (_, _, output) in printed.items() if "/evaluate.json" in command)
+    assert re.search(r"Weights: output/so3/model\.pt \(trained in output/so3\)", evaluated)
+    assert "new best" not in evaluated
+    for table in ("mean_dice_raw.csv", "rotation_dice.csv", "scale_dice.csv"):
+        assert "output/so3/model.pt" in (folder / "output" / "so3" / table).read_text()
+
+
+def test_every_command_is_run_or_left_out_for_a_reason():
+    assert all(len(shlex.split(command)) > 0 for command in COMMANDS)
+    run = [c for c in COMMANDS if "=" not in c.split()[0] and not any(part in c for part in LEFT_OUT)]
+    assert {part for part in LAST if any(part in command for command in run)} == set(LAST)

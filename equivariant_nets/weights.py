@@ -116,7 +116,7 @@ def weights_name(path: str | os.PathLike[str] | None) -> str:
 
 
 def _has_validated(folder: str | Path) -> bool:
-    """Whether the last training in a folder, if there was one, has chosen weights: others there are an earlier one's."""
+    """Whether the last training in a folder, if any, has chosen weights: what lies there else is of an earlier one."""
     path = os.path.join(folder, TRAINING_STATE)
     if not os.path.isfile(path):
         return not os.path.isfile(os.path.join(folder, PREVIOUS_TRAINING_STATE))

@@ -21,12 +21,12 @@ def folders(tmp_path, monkeypatch):
         "again/training_state.pt": {"handlers": [{"_saved": []}]},
         "again/training_state_previous.pt": {"handlers": [{"_saved": [(0.5, "model.pt")]}]},
     }
-    models = [f"{folder}/model.pt" for folder in ("bundle/models", "trained", "kept", "anew", "again")]
+    models = [f"{folder}/model.pt" for folder in ("bundle/models", "trained", "kept", "torn", "anew", "again")]
     for file, content in {**states, **{model: torch.nn.Linear(2, 1).state_dict() for model in models}}.items():
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, path)
-    (tmp_path / "kept" / "training_state.pt").write_bytes(b"torn")
+    (tmp_path / "torn" / "training_state.pt").write_bytes(b"torn")
     return tmp_path
 
 
@@ -35,6 +35,7 @@ def folders(tmp_path, monkeypatch):
     [
         ("trained", None, "trained/model.pt"),
         ("kept", None, "kept/model.pt"),
+        ("torn", None, "torn/model.pt"),
         ("new", None, "bundle/models/model.pt"),
         ("new", "trained", "trained/model.pt"),
         ("trained", "kept", "kept/model.pt"),

@@ -80,7 +80,7 @@ def test_what_was_found_stays_whatever_is_written_later(folders):
         (WeightsPath("bundle", "trained"), "trained/model.pt (trained in trained)"),
         ("kept/model.pt", "kept/model.pt (not the bundle's own)"),
     ],
-    ids=str,
+    ids=["shipped", "shipped, from elsewhere", "trained", "other"],
 )
 def test_one_line_of_the_log_says_which_weights_are_used(folders, path, origin, caplog, monkeypatch):
     if str(path).startswith(".."):

@@ -95,7 +95,7 @@ def checksum(network: nn.Module) -> str:
     for name, value in network.state_dict().items():
         result.update(name.encode())
         result.update(_bytes(value))
-    return result.hexdigest()
+    return f"sha256:{result.hexdigest()}"
 
 
 def content_of(path: str | os.PathLike[str]) -> str:

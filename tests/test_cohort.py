@@ -183,7 +183,7 @@ def test_a_correction_by_hand_stays(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"threshold": 0.6}, r"weights: \w{64} before"),
+        ({"threshold": 0.6}, r"weights: sha256:\w{8} before, sha256:\w{8} now"),
         ({"level": 0.6}, r"postprocessing\[0\]\.threshold\S*: \[?0\.5\]? before, \[?0\.6\]? now"),
         ({"inferer": SlidingWindowInferer(4)}, r"inferer: \S*SimpleInferer before, \S*SlidingWindowInferer now"),
         ({"pixdim": 2.0}, r"preprocessing\[2\]\.\S*pixdim: \[1\] before, \[2\] now"),

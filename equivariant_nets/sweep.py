@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from .data.datalist import case_name
 from .weights import weights_name
 
 __all__ = ["Sweep"]
+
+_logger = logging.getLogger(__name__)
 
 
 class Sweep(ABC):
@@ -108,7 +111,8 @@ class Sweep(ABC):
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        self.plot({type(self.network).__name__: table}, table.with_suffix(".png"))
+        picture = self.plot({type(self.network).__name__: table}, table.with_suffix(".png"))
+        _logger.info(f"Dice of the {self.kind} sweep is in {table}, and drawn in {picture}.")
         return table
 
     def scores(self, image: Tensor, label: Tensor, there_and_back: Tensor, original: Tensor) -> np.ndarray:

@@ -29,7 +29,7 @@ SHORTER = {
 LAST = {  # what each command says last
     "data.hippocampus": r"test: 2 cases",
     "/train.json --": r".*SupervisedTrainer - INFO - Engine run finished\. Time taken: .*",
-    "/evaluate.json": r".*SupervisedEvaluator - INFO - Engine run finished\. Time taken: .*",
+    "/evaluate.json": r".* Dice of the scale sweep is in output/so3/scale_dice\.csv, and drawn in .*scale_dice\.png\.",
     "segmentations": r".* - 2 segmented\. The results lie in .*output/segmentations, and cases\.csv lists them\.",
     "clicked": r".* - 2 segmented\. The results lie in .*output/clicked, and cases\.csv lists them\.",
     "equivariant_nets.experiments": r"Smoke run: its numbers mean nothing\.",

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from .data.checks import CHANNEL_FILES
 from .data.images import images_folder
 from .errors import root_cause
 from .files import replace_file, write_json, write_text
-from .fingerprints import checksum, differences, digest, fingerprint
+from .fingerprints import checksum, content_of, differences, digest, fingerprint
 from .handlers import PreviewSaver
 from .switches import is_on
 from .weights import weights_name
@@ -32,6 +32,7 @@ __all__ = ["CohortError", "CohortEvaluator", "SaveSegmentationd"]
 
 SETTINGS_FILE = "segmented_with.json"
 CASES_FILE = "cases.csv"
+PREVIOUS = ".previous"  # a folder of results that were edited by hand, or whose case failed since
 RECORDS = ".segmented"  # a folder with a file for each result: what it was made of, and with
 SEGMENTED, FINISHED, FAILED = "segmented", "finished before", "failed"
 _MAX_LISTED = 10
@@ -104,8 +105,10 @@ class CohortEvaluator(SupervisedEvaluator):
     of its files, and the :func:`equivariant_nets.fingerprints.fingerprint` of preprocessing, network, inferer and
     postprocessing with the weights. Finished cases are left out, all others are segmented anew; the log says what
     differs. ``segmented_with.json`` in the output folder holds the fingerprint, the hidden folder ``.segmented`` what
-    each result was made of. Times and places of files do not count. The cases are dealt out to the processes of
-    ``torch.distributed``, each case to one. Images are loaded one by one.
+    each result was made of. Times and places of files do not count. A result that was edited by hand stays while its
+    case is finished; when the case is segmented anew, it goes to the hidden folder ``.previous``, as do results of a
+    case that now fails. The cases are dealt out to the processes of ``torch.distributed``, each case to one. Images are
+    loaded one by one.
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
     ``cases.csv`` lists all cases with their status, why those failed that did, and the file of the weights.
@@ -253,26 +256,46 @@ class CohortEvaluator(SupervisedEvaluator):
         outputs = self.cases[index].outputs
         if not outputs or not all(path.is_file() for path in outputs):
             return False
+        return {**self._read_record(index), "results": None} == {**self._made_of(index), "results": None}
+
+    def _read_record(self, index: int) -> dict[str, Any]:
         try:
-            return json.loads(self._record_file(index).read_text(encoding="utf-8")) == self._made_of(index)
+            return dict(json.loads(self._record_file(index).read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
-            return False
+            return {}
+
+    def _edited(self, index: int) -> list[Path]:
+        """The results of a case that are no longer as they were written."""
+        written = self._read_record(index).get("results", {})
+        outputs = [path for path in self.cases[index].outputs if path.name in written and path.is_file()]
+        return [path for path in outputs if content_of(path) != written[path.name]]
+
+    def _put_aside(self, paths: Iterable[Path], why: str) -> None:
+        """Keep files whose place another result takes, or none."""
+        for path in paths:
+            if path.is_file():
+                kept = self.output_dir / PREVIOUS / os.path.relpath(path, self.output_dir)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(kept)
+                self.logger.warning(f"{path} {why}, and is kept as {kept}.")
 
     def _iteration(self, engine: Any, index: Any) -> Any:
         start = time.perf_counter()
         problem = ""
         try:
             record = self._record_file(index)
-            for path in [record, *self.cases[index].outputs]:
-                path.unlink(missing_ok=True)
+            self._put_aside(self._edited(index), "was edited by hand")
+            record.unlink(missing_ok=True)
             made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
             engine.state.batch = list_data_collate([self.dataset[index]])
             output: Any = super()._iteration(engine, engine.state.batch)
             record.parent.mkdir(parents=True, exist_ok=True)
-            write_json(record, made_of)
+            results = {path.name: content_of(path) for path in self.cases[index].outputs}
+            write_json(record, {**made_of, "results": results})
         except Exception as error:  # of a reader, a transform, the network, the memory or the disk
             problem = root_cause(error)
             self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
+            self._put_aside(self.cases[index].outputs, "is the result of an earlier run")
             engine.state.batch, output = None, []
         if problem and torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -300,6 +323,5 @@ class CohortEvaluator(SupervisedEvaluator):
         if failed := [row for row in rows if row.status == FAILED]:
             listed = "".join(f"\n  {row.image}: {row.problem}" for row in failed[:_MAX_LISTED])
             rest = f"\n  ... and {len(failed) - _MAX_LISTED} more" if len(failed) > _MAX_LISTED else ""
-            raise CohortError(
-                f"{len(failed)} of {len(rows)} cases failed, the others are segmented. See {table}.{listed}{rest}"
-            )
+            others = ", the others are segmented" if len(failed) < len(rows) else ""
+            raise CohortError(f"{len(failed)} of {len(rows)} cases failed{others}. See {table}.{listed}{rest}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ class TrainingState:
     decides about the best checkpoint and about early stopping, and all random states: of Python, NumPy and torch, and
     of the transforms of the training data, for each process of a distributed training. It is replaced at once or not
     at all, and stays when the training has ended, so that resuming a finished training does nothing. A training that
-    starts anew renames the file of an earlier one to ``training_state_previous.pt``.
+    starts anew renames the file of an earlier one to ``training_state_previous.pt``, and keeps a copy of its best
+    checkpoint under a name that ends alike.
 
     So that an epoch depends on nothing that is not in the file, each begins a new pass over the training data, also
     where ``epoch_length`` ended the last one early. Workers that outlive an epoch (``persistent_workers``) keep random
@@ -101,8 +103,11 @@ class TrainingState:
         elif self.resume:
             engine.logger.info(f"There is no {self.path} to resume: the training starts from the beginning.")
         elif self.path.is_file() and idist.get_rank() == 0:
-            previous = self.path.replace(self.path.with_name(PREVIOUS_FILE_NAME))
-            engine.logger.info(f"A new training starts; the state of an earlier one is now {previous}.")
+            kept = [self.path.replace(self.path.with_name(PREVIOUS_FILE_NAME))]
+            for path in self._checkpoints():  # which others, such as a server, may be reading
+                kept.append(path.with_stem(f"{path.stem}_previous"))
+                shutil.copyfile(path, kept[-1])
+            engine.logger.info(f"A new training starts. What an earlier one left is now {', '.join(map(str, kept))}.")
 
     def start_pass(self, engine: SupervisedTrainer) -> None:
         """Begin a pass over the training data."""
@@ -196,6 +201,12 @@ class TrainingState:
                 "early_stopping": [item for item in self.val_handlers if isinstance(item, EarlyStopHandler)],
             },
         )
+
+    def _checkpoints(self) -> list[Path]:
+        """The files of the best weights that are there."""
+        savers: list[Any] = [item.save_handler for item in self._items_with_state() if isinstance(item, Checkpoint)]
+        paths = [Path(saver.dirname, saver.filename) for saver in savers if saver.filename]
+        return [path for path in paths if path.is_file()]
 
     def _items_with_state(self) -> list[Any]:
         """What the validator's handlers keep between epochs: ignite's checkpoint and early stopping within MONAI's."""

@@ -7,12 +7,14 @@ import os
 import pickle
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite import distributed as idist
 from ignite.handlers import Checkpoint
 from torch import nn
 
+from .fingerprints import content_of
 from .training_state import FILE_NAME as TRAINING_STATE
 from .training_state import PREVIOUS_FILE_NAME as PREVIOUS_TRAINING_STATE
 
@@ -97,6 +99,7 @@ def load_weights(
     Raises:
         FileNotFoundError: there is no such file.
         RuntimeError: the weights are those of another network.
+        ValueError: the file is damaged, or holds something else.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -104,15 +107,34 @@ def load_weights(
             f"The weights {path} do not exist. Give --ckpt_path with a file of weights, or --ckpt_dir with the folder "
             "of a training."
         )
-    Checkpoint.load_objects({"model": network}, torch.load(path, map_location=device, weights_only=True))
+    Checkpoint.load_objects({"model": network}, _read(path, device))
     if idist.get_rank() == 0:
         _logger.info(f"Weights: {path} ({_origin(path, bundle_root)})")
     return path
 
 
+def _read(path: str, device: torch.device | str) -> Any:
+    advice = "Give --ckpt_path with a file such as model.pt, which a training writes."
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ValueError(f"{path} is damaged, or no file of weights. {advice}") from error
+    if not isinstance(content, dict) or "fingerprint" in content:
+        what = "the state of a training" if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise ValueError(f"{path} holds {what}, and no weights alone. {advice}")
+    return content
+
+
 def weights_name(path: str | os.PathLike[str] | None) -> str:
-    """What tables call the weights of a file: its path; ``in memory`` without one."""
-    return IN_MEMORY if path is None else os.fspath(path)
+    """What tables call the weights of a file: its path, and the start of its checksum while it is there.
+
+    ``in memory`` without a file.
+    """
+    if path is None:
+        return IN_MEMORY
+    return f"{os.fspath(path)} {content_of(path)[:15]}" if os.path.isfile(path) else os.fspath(path)
 
 
 def _has_validated(folder: str | Path) -> bool:

@@ -178,6 +178,21 @@ def test_a_correction_by_hand_stays(tmp_path):
     before = (output / "a_seg.nii.gz").read_bytes()
     assert segment(folder, output) == {"a.nii.gz": "finished before"}
     assert (output / "a_seg.nii.gz").read_bytes() == before
+    for level in (0.6, 0.7):  # other settings: the correction is kept, and later results of the network are not
+        assert segment(folder, output, level=level) == {"a.nii.gz": "segmented"}
+        assert (output / ".previous" / "a_seg.nii.gz").read_bytes() == before
+        assert not nib.load(output / "a_seg.nii.gz").get_fdata().all()
+
+
+def test_a_case_that_fails_now_loses_no_result_and_shows_none_of_before(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    before = {name: (output / f"{name}_seg.nii.gz").read_bytes() for name in "ab"}
+    with pytest.raises(CohortError, match=r"^2 of 2 cases failed\. See"):
+        segment(folder, output, inferer=SlidingWindowInferer((4, 4)))  # a mistyped option
+    assert files(output) == [f".previous/{name}_seg.nii.gz" for name in "ab"]
+    assert {name: (output / ".previous" / f"{name}_seg.nii.gz").read_bytes() for name in "ab"} == before
+    assert segment(folder, output) == {"a.nii.gz": "segmented", "b.nii.gz": "segmented"}
 
 
 @pytest.mark.parametrize(

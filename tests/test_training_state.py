@@ -208,12 +208,12 @@ def test_without_a_file_a_training_starts_from_the_beginning_and_says_so(tmp_pat
     assert same_results(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_a_new_training_puts_the_state_of_an_earlier_one_aside(tmp_path):
+def test_a_new_training_keeps_what_an_earlier_one_left(tmp_path):
     Training(tmp_path).run()
-    earlier = (tmp_path / "training_state.pt").read_bytes()
+    earlier = {name: (tmp_path / f"{name}.pt").read_bytes() for name in ("training_state", "model")}
     interrupted(tmp_path, Events.ITERATION_STARTED(once=2))
     assert not (tmp_path / "training_state.pt").exists()
-    assert (tmp_path / "training_state_previous.pt").read_bytes() == earlier
+    assert {name: (tmp_path / f"{name}_previous.pt").read_bytes() for name in earlier} == earlier
 
 
 def test_a_file_that_could_not_be_written_to_the_end_leaves_the_last_one(tmp_path, monkeypatch):

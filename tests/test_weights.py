@@ -69,7 +69,35 @@ def test_what_was_found_stays_whatever_is_written_later(folders):
     before = os.fspath(path)
     (folders / "new").mkdir()
     (folders / "trained" / "model.pt").rename(folders / "new" / "model.pt")
-    assert os.fspath(path) == weights_name(path) == before
+    assert os.fspath(path) == before
+
+
+def test_tables_tell_weights_of_one_path_apart(folders):
+    before = weights_name("kept/model.pt")
+    assert before.startswith("kept/model.pt sha256:")
+    torch.save(torch.nn.Linear(2, 1).state_dict(), "kept/model.pt")
+    assert weights_name("kept/model.pt") != before
+    assert weights_name(None) == "in memory"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"no weights", "is damaged, or no file of weights. Give --ckpt_path"),
+        (b"", "is damaged, or no file of weights"),
+        ({"fingerprint": {}, "network": {}}, "holds the state of a training, and no weights alone"),
+        ([1, 2], "holds a list, and no weights alone"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(tmp_path, content, problem):
+    path = tmp_path / "other.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=problem) as caught:
+        load_weights(torch.nn.Linear(2, 1), path, tmp_path)
+    assert str(path) in str(caught.value)
 
 
 @pytest.mark.parametrize(

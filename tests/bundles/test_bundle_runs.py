@@ -17,6 +17,8 @@ PHANTOM = "phantom_so3_segmentation"
 SO3 = "hippocampus_mri_so3_segmentation"
 CONVENTIONAL = "hippocampus_mri_conventional_segmentation"
 
+from equivariant_nets.fingerprints import content_of
+
 
 def weights(path):
     return torch.load(path, weights_only=True)
@@ -43,7 +45,8 @@ def test_evaluation_writes_tables_of_every_case_and_class(pipeline):
     assert pipeline.evaluate.returncode == 0, pipeline.evaluate.stderr
     results = pipeline.folder / "elsewhere" / "results"
     classes = pipeline.classes
-    values, used = {}, {os.path.join("..", pipeline.name, "eval", "model.pt")}
+    trained = content_of(pipeline.root / "eval" / "model.pt")[:15]
+    values, used = {}, {f"{os.path.join('..', pipeline.name, 'eval', 'model.pt')} {trained}"}
     for metric in ("mean_dice", "hausdorff95"):
         header, *cases = rows(results / f"{metric}_raw.csv")
         assert header == ["filename", *classes, "mean", "weights"]

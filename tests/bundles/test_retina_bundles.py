@@ -15,6 +15,7 @@ from PIL import Image
 
 from equivariant_nets import equivariance_error
 from equivariant_nets.regular import find_group
+from equivariant_nets.weights import weights_name
 
 E2, CONVENTIONAL = "retina_vessels_fundus_e2_segmentation", "retina_vessels_fundus_conventional_segmentation"
 
@@ -52,7 +53,7 @@ def test_the_whole_pipeline_runs(name, tmp_path, get_bundle, get_network, run_co
     assert kinds == [(dataset, *rest) for dataset in ("drive", "chase_db1") for rest in own]
     used = {row["weights"] for row in rows if row["reader"] == "network"}
     assert used == {row["weights"] for row in table(tmp_path / "results" / "vessel_cases.csv")}
-    assert used == {str(bundle.root / "eval" / "model.pt")}
+    assert used == {weights_name(bundle.root / "eval" / "model.pt")}
     assert f"Weights: {bundle.root}/eval/model.pt (trained in {bundle.root}/eval)" in evaluate.stdout
     assert names(tmp_path / "results") == ["vessel_cases.csv", "vessel_dice.png", "vessel_scores.csv"]
 

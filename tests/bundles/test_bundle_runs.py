@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from equivariant_nets.fingerprints import content_of
+
 PHANTOM = "phantom_so3_segmentation"
 SO3 = "hippocampus_mri_so3_segmentation"
 CONVENTIONAL = "hippocampus_mri_conventional_segmentation"
-
-from equivariant_nets.fingerprints import content_of
 
 
 def weights(path):

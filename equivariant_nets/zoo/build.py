@@ -14,7 +14,7 @@ from monai.bundle.utils import merge_kv
 from equivariant_nets.files import write_text
 from equivariant_nets.zoo.bundle import METADATA, Bundle
 from equivariant_nets.zoo.inference import TAKEN, listed, taken_from_training
-from equivariant_nets.zoo.sources import AUTHORED, LISTS, SHARED, Layer, read_layers, sources_of
+from equivariant_nets.zoo.sources import AUTHORED, PIECES, SHARED, Layer, read_layers, sources_of
 
 __all__ = ["build_bundle", "build_findings", "built_configs"]
 
@@ -50,9 +50,10 @@ def built_configs(root: Path) -> dict[str, str]:
     """Texts of the files in ``configs``, by name, as the sources say.
 
     The parts of the layers are merged as MONAI merges configs: a later value takes the place of an earlier one of its
-    id, and ``+id`` adds to a list or an object. ``lists`` are in no config: where one refers to them, as in
-    ``$@lists#load + @lists#check``, their items take the place. Inference starts with what it takes of training. What
-    ``evaluate`` and ``multi_gpu_*`` hold are overlays themselves: their ids are kept.
+    id, and ``+id`` adds to a list or an object. ``pieces`` are in no config: where one refers to them, as in
+    ``$@pieces#load + @pieces#check``, a list of them takes the place; a piece is an item of it, or a list of items.
+    Inference starts with what it takes of training. What ``evaluate`` and ``multi_gpu_*`` hold are overlays
+    themselves: their ids are kept.
 
     Raises:
         ValueError: see :func:`build_bundle`.
@@ -62,19 +63,19 @@ def built_configs(root: Path) -> dict[str, str]:
     for layer in layers:
         _refuse(layer, "train", shared)
         _refuse(layer, "inference", shared | TAKEN)
-    lists = _merged(layers, LISTS)
+    pieces = _merged(layers, PIECES)
     train = _merged(layers, SHARED, "train")
     try:
-        train = _with_lists(train, lists)
+        train = _with_pieces(train, pieces)
         inference = _merged(layers, SHARED, "inference", start=taken_from_training(ConfigParser(deepcopy(train))))
-        inference = _with_lists(inference, lists)
+        inference = _with_pieces(inference, pieces)
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{root / AUTHORED}: {' '.join(str(error).split())}. Correct it, or what it extends."
         ) from None
     configs = {"train": _ordered(train), "inference": _ordered(inference)}
     for name in dict.fromkeys(name for layer in layers for name in layer.parts):
-        if name not in (LISTS, SHARED, *configs):
+        if name not in (PIECES, SHARED, *configs):
             configs[name] = {key: value for layer in layers for key, value in layer.parts.get(name, {}).items()}
     texts = {
         f"{name}.json": json.dumps(config, indent=4, ensure_ascii=False) + "\n" for name, config in configs.items()
@@ -135,16 +136,16 @@ def _merged(layers: Iterable[Layer], *names: str, start: _Config | None = None) 
     return dict(parser.get())
 
 
-def _with_lists(config: _Config, lists: _Config) -> _Config:
-    """A config in which the items of lists stand where it refers to them."""
-    parser = ConfigParser({LISTS: lists})
+def _with_pieces(config: _Config, pieces: _Config) -> _Config:
+    """A config in which lists of pieces stand where it refers to them."""
+    parser = ConfigParser({PIECES: pieces})
 
     def replaced(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: replaced(value) for key, value in node.items()}
         if isinstance(node, list):
             return [replaced(value) for value in node]
-        return deepcopy(listed(parser, node)) if isinstance(node, str) and f"@{LISTS}#" in node else node
+        return deepcopy(listed(parser, node)) if isinstance(node, str) and f"@{PIECES}#" in node else node
 
     return {key: replaced(value) for key, value in config.items()}
 

@@ -33,11 +33,13 @@ def taken_from_training(train: ConfigParser) -> dict[str, Any]:
 def listed(parser: ConfigParser, node: Any) -> list[Any]:
     """The items of a list, or of the lists that an expression such as ``$@train#first + @train#second`` adds.
 
+    A component stands for a list of itself.
+
     Raises:
-        ValueError: the node is no list and no such expression.
+        ValueError: the node is none of these, or refers to what is not there.
     """
-    if isinstance(node, list):
-        return node
+    if isinstance(node, list | dict):
+        return node if isinstance(node, list) else [node]
     if not isinstance(node, str) or not _REFERENCES.fullmatch(node):
         raise ValueError(f"{node!r} is no list; legal is a list, '@id' of one, or '$@id + @id' of several")
     references = re.findall(r"@([\w#:]+)", node)

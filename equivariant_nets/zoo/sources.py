@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["AUTHORED", "LISTS", "SHARED", "SOURCES", "Layer", "is_sources", "read_layers", "sources_of"]
+__all__ = ["AUTHORED", "PIECES", "SHARED", "SOURCES", "Layer", "is_sources", "read_layers", "sources_of"]
 
 AUTHORED = "bundle.json"
 SOURCES = "sources"
-EXTENDS, LISTS, SHARED = "extends", "lists", "train_and_inference"
+EXTENDS, PIECES, SHARED = "extends", "pieces", "train_and_inference"
 _CONFIG = re.compile(r"train|inference|evaluate(_\w+)?|multi_gpu_\w+")
-_LEGAL = f"{EXTENDS}, {LISTS}, {SHARED}, and configs: train, inference, evaluate, evaluate_*, multi_gpu_*"
+_LEGAL = f"{EXTENDS}, {PIECES}, {SHARED}, and configs: train, inference, evaluate, evaluate_*, multi_gpu_*"
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Layer:
     Args:
         path: the file.
         parts: by name: the overlay of a config, such as ``train`` of ``configs/train.json``; what ``train`` and
-            ``inference`` have in common, ``train_and_inference``; and ``lists``, which configs are put together of.
+            ``inference`` have in common, ``train_and_inference``; and ``pieces``, of which they put lists together.
     """
 
     path: Path
@@ -84,7 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(extends, list) or not all(isinstance(name, str) for name in extends):
         raise ValueError(f"{path}: {EXTENDS} is {extends!r}; legal is a list of names of sources, such as ['volumes'].")
     for name, part in content.items():
-        if name not in (EXTENDS, LISTS, SHARED) and not _CONFIG.fullmatch(name):
+        if name not in (EXTENDS, PIECES, SHARED) and not _CONFIG.fullmatch(name):
             raise ValueError(f"{path}: there is no part {name!r}; legal are {_LEGAL}. Correct its name.")
         if name != EXTENDS and not isinstance(part, dict):
             raise ValueError(f"{path}: {name} is {type(part).__name__}; legal is an object of values by their ids.")

@@ -29,7 +29,7 @@ from equivariant_nets.data import retina_datalist
 from equivariant_nets.switches import is_on
 
 ROOT = Path(__file__).resolve().parents[1]
-BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
+BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/configs"))
 COMBINATIONS = (
     ["train.json"],
     ["train.json", "evaluate.json"],

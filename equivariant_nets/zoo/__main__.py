@@ -1,5 +1,6 @@
-"""Check bundles, pack them as the Model Zoo distributes them, and list them.
+"""Build the configs of bundles, check bundles, pack them as the Model Zoo distributes them, and list them.
 
+python -m equivariant_nets.zoo build bundles/hippocampus_mri_so3_segmentation
 python -m equivariant_nets.zoo check bundles/hippocampus_mri_so3_segmentation
 python -m equivariant_nets.zoo pack bundles/hippocampus_mri_so3_segmentation --output_dir dist
 python -m equivariant_nets.zoo table bundles
@@ -15,24 +16,48 @@ import fire
 from tqdm import tqdm
 
 from equivariant_nets.files import write_text
+from equivariant_nets.zoo.build import build_bundle
 from equivariant_nets.zoo.bundle import WEIGHTS, Bundle
-from equivariant_nets.zoo.check import check_bundle, check_shared
+from equivariant_nets.zoo.check import check_bundle
 from equivariant_nets.zoo.files import missing_weights
 from equivariant_nets.zoo.pack import pack_bundle
+from equivariant_nets.zoo.sources import is_sources
 from equivariant_nets.zoo.table import bundle_table
 
 
+def build(*bundles: str) -> str:
+    """Write the configs of bundles anew, from their bundle.json and the sources that it extends.
+
+    Args:
+        bundles: their folders; the folder of the sources among them is left out.
+    """
+    problems, written = [], 0
+    bundles = _bundles(bundles)
+    for bundle in bundles:
+        try:
+            files = build_bundle(bundle)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        written += len(files)
+        for file in files:
+            print(Path(bundle) / "configs" / file)
+    if problems:
+        sys.exit("\n".join([*problems, f"error: {len(problems)} of {len(bundles)} bundles were not built"]))
+    return f"{len(bundles)} bundles, {written} files written"
+
+
 def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
-    """List all that is wrong with bundles, and with what they share; ends with 1 where there is anything.
+    """List all that is wrong with bundles; ends with 1 where there is anything.
 
     Bundles that ship without weights, as their cards say, are named too, which is no fault.
 
     Args:
-        bundles: their folders. Their configs are code, and are run.
+        bundles: their folders; the folder of the sources among them is left out. Their configs are code, and are run.
         schema: a file of JSON schema that their metadata must satisfy, such as the one that its key schema names.
         quick: leave out what builds the networks.
     """
-    _require(bundles, quick=quick)
+    bundles = _bundles(bundles, quick=quick)
     try:
         found = [
             finding for bundle in tqdm(bundles, desc="checking") for finding in check_bundle(bundle, schema, quick)
@@ -42,9 +67,9 @@ def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
     for path in bundles:
         if (Path(path) / "configs").is_dir() and (note := missing_weights(Bundle(Path(path)))):
             print(note)
-    if findings := [*found, *check_shared(bundles)]:
-        print("\n".join(findings))
-        sys.exit(f"error: {len(findings)} findings in {len(bundles)} bundles")
+    if found:
+        print("\n".join(found))
+        sys.exit(f"error: {len(found)} findings in {len(bundles)} bundles")
     return f"{len(bundles)} bundles, no findings"
 
 
@@ -57,7 +82,7 @@ def pack(*bundles: str, output_dir: str, without_weights: bool = False, quick: b
         without_weights: pack bundles without weights too.
         quick: leave out the part of the check that builds the networks.
     """
-    _require(bundles, quick=quick, without_weights=without_weights)
+    bundles = _bundles(bundles, quick=quick, without_weights=without_weights)
     problems = []
     for bundle in tqdm(bundles, desc="packing"):
         try:
@@ -88,15 +113,18 @@ def table(bundles_dir: str = "bundles") -> str:
     return f"{path} lists {text.count('](')} bundles"
 
 
-def _require(bundles: tuple[str, ...], **switches: object) -> None:
+def _bundles(folders: tuple[str, ...], **switches: object) -> tuple[str, ...]:
+    """The folders of bundles among those of a command line."""
     for name, value in switches.items():
         if not isinstance(value, bool):  # the command line gave it what stands behind it
             sys.exit(f"--{name} takes no value, and got {value!r}. Put it behind the bundles.")
+    bundles = tuple(folder for folder in folders if not is_sources(folder))
     if not bundles:
         sys.exit("No bundle was given. Name one or more folders, such as bundles/hippocampus_mri_so3_segmentation.")
+    return bundles
 
 
-COMMANDS = {"check": check, "pack": pack, "table": table}
+COMMANDS = {"build": build, "check": check, "pack": pack, "table": table}
 
 if __name__ == "__main__":
     fire.Fire(COMMANDS)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from equivariant_nets.zoo.build import build_findings
 from equivariant_nets.zoo.bundle import METADATA, Bundle
 from equivariant_nets.zoo.card import card_findings
-from equivariant_nets.zoo.configs import config_findings, shared_findings
+from equivariant_nets.zoo.configs import config_findings
 from equivariant_nets.zoo.files import REQUIRED, file_findings
 from equivariant_nets.zoo.metadata import check_schema, metadata_findings
 from equivariant_nets.zoo.networks import network_findings
 
-__all__ = ["check_bundle", "check_shared"]
+__all__ = ["check_bundle"]
 
 
 def check_bundle(path: str | Path, schema: str | Path | None = None, quick: bool = False) -> list[str]:
@@ -47,29 +47,9 @@ def check_bundle(path: str | Path, schema: str | Path | None = None, quick: bool
     findings += unreadable
     if unreadable or any(not (bundle.root / file).is_file() for file in REQUIRED if file.endswith(("json", "md"))):
         return findings
-    findings += [*metadata_findings(bundle), *config_findings(bundle)]
+    findings += [*metadata_findings(bundle), *config_findings(bundle), *build_findings(bundle)]
     if schema is not None and (finding := check_schema(bundle, schema)):
         findings.append(finding)
     sound = not findings
     findings += card_findings(bundle)
     return findings + list(network_findings(bundle) if sound and not quick else ())
-
-
-def check_shared(paths: Sequence[str | Path]) -> list[str]:
-    """Check that bundles of one kind share their overlays and their logging, to the letter.
-
-    Args:
-        paths: folders; those that are no bundle, or whose metadata cannot be read, are left to :func:`check_bundle`.
-
-    Returns:
-        one text a file that differs from the others.
-    """
-    bundles = []
-    for path in paths:
-        try:
-            bundle = Bundle(Path(path))
-            if (bundle.root / METADATA).is_file() and bundle.metadata:
-                bundles.append(bundle)
-        except ValueError:
-            continue
-    return list(shared_findings(bundles))

@@ -1,7 +1,7 @@
-"""Archives as the Model Zoo distributes bundles, which hold the package that their configs name.
+"""Archives as the Model Zoo distributes bundles, which hold what their configs reach of this package.
 
 The Model Zoo installs required packages by their names, and ``equivariant_nets`` may not be found by its name. So an
-archive has a copy at the root of the bundle, and does not require the package.
+archive has a copy of the modules at the root of the bundle, and does not require the package.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from equivariant_nets.files import replace_file
 from equivariant_nets.zoo.bundle import METADATA, PACKAGE, Bundle
 from equivariant_nets.zoo.check import check_bundle
 from equivariant_nets.zoo.files import archived_files, large_files, missing_weights
+from equivariant_nets.zoo.modules import reachable_modules
 
 __all__ = ["archive_content", "pack_bundle"]
 
@@ -64,14 +65,14 @@ def archive_content(bundle: Bundle) -> dict[str, bytes]:
     """What an archive of a bundle holds, by path below the bundle.
 
     These are the files of the bundle that ``equivariant_nets.zoo.files.ARCHIVED`` lists, other than those that its
-    ``large_files.yml`` offers for download, and all ``*.py`` of the package. They are copied as they are, but for the
-    metadata, which no longer requires the package.
+    ``large_files.yml`` offers for download, and the modules of the package that its configs can reach. They are copied
+    as they are, but for the metadata, which no longer requires the package.
     """
     large = {entry.get("path") for entry in large_files(bundle)}
     content = {file: (bundle.root / file).read_bytes() for file in archived_files(bundle) if file not in large}
     required = {key: text for key, text in bundle.metadata["required_packages_version"].items() if key != PACKAGE}
     metadata = {**bundle.metadata, "required_packages_version": required}
     content[METADATA] = (json.dumps(metadata, indent=4, ensure_ascii=False) + "\n").encode()
-    for source in _SOURCE.rglob("*.py"):
-        content[f"{PACKAGE}/{source.relative_to(_SOURCE).as_posix()}"] = source.read_bytes()
+    for module in reachable_modules(bundle):
+        content[f"{PACKAGE}/{module.as_posix()}"] = (_SOURCE / module).read_bytes()
     return content

@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-NAMES = sorted(path.name for path in BUNDLES.iterdir() if path.is_dir())
+NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/configs"))
 RETINA = [name for name in NAMES if name.startswith("retina")]
 VOLUMES = [name for name in NAMES if name not in RETINA]
 TUMOR = [name for name in NAMES if name.startswith("brain_tumor")]

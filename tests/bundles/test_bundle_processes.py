@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -68,6 +69,22 @@ def test_one_process_writes(name, results):
     first, second = (rank[name]["files"] for rank in results.ranks)
     assert set(first) - {"split"} == {"events", "model", "training_state"}
     assert [file for file in second if file != "split"] == []
+
+
+@every_bundle
+def test_one_process_reports_and_the_others_do_all_else(name, results):
+    reports = {"StatsHandler", "TensorBoardStatsHandler", "ProgressBar"}
+    first, second = (rank[name]["handlers"] for rank in results.ranks)
+    for section in ("train", "validate"):
+        assert reports & {*first[section]} >= {"StatsHandler", "TensorBoardStatsHandler"}
+        assert second[section] == [handler for handler in first[section] if handler not in reports]
+
+
+@every_bundle
+@pytest.mark.parametrize("overlay", ["multi_gpu_train.json", "multi_gpu_inference.json"])
+def test_overlays_of_processes_name_no_handler_by_its_position(name, overlay):
+    text = (BUNDLES / name / "configs" / overlay).read_text(encoding="utf-8")
+    assert not re.search(r"handlers(#-?\d|\[)", text)
 
 
 @every_bundle

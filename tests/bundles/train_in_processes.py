@@ -70,10 +70,15 @@ def train(spec):
     workflow.run()
     return {
         "seen": seen,
+        "handlers": {section: handlers(workflow, section) for section in ("train", "validate")},
         "gradient_errors": errors,
         "metrics": {name: float(value) for name, value in evaluator.state.metrics.items()},
         "files": sorted(path.name.split(".")[0] for path in output_dir.glob("*")),
     }
+
+
+def handlers(workflow, section):
+    return [type(handler).__name__ for handler in workflow.parser.get_parsed_content(f"{section}#handlers")]
 
 
 def error_of(spec):

@@ -12,7 +12,7 @@ from damages import IMAGE, PRED, edit, meta, remove, replace, says, write
 from monai.bundle import ConfigParser
 from monai.utils import OptionalImportError
 
-from equivariant_nets.zoo import check_bundle, check_shared
+from equivariant_nets.zoo import check_bundle
 from equivariant_nets.zoo.__main__ import COMMANDS
 from equivariant_nets.zoo.bundle import workflow_files
 from equivariant_nets.zoo.card import weights_licence
@@ -39,10 +39,6 @@ def test_the_command_passes_on_all_bundles_and_notes_those_without_weights():
         training += f" --ckpt_dir {root}/models --dataset_dir DATA"
         expected.append(f"{root}: ships without weights. Train it: {training}")
     assert notes == expected
-
-
-def test_all_bundles_of_a_kind_share_their_overlays():
-    assert check_shared([BUNDLES / name for name in NAMES]) == []
 
 
 def enlarge(bundle):
@@ -106,19 +102,6 @@ CONFIGS = {
         "inference.json: network_def::_target_ is 'equivariant_nets.NoUNet', which cannot be imported",
     ),
     "short target": (edit("configs/train.json", **{"loss#_target_": "NoLoss"}), "'NoLoss', which cannot be imported"),
-    "network": (
-        edit("configs/inference.json", features="8x0e"),
-        "network_def differs from network_def of train.json at features: '8x0e', not '4x0e.2x1e.1x2e'",
-    ),
-    "inferer": (edit("configs/inference.json", roi_size=[8, 8, 8]), "inferer differs from .* at roi_size at 0: 8, not"),
-    "preprocessing": (
-        edit("configs/inference.json", **{"preprocessing#transforms#4": ...}),
-        "preprocessing#transforms differs .*, in length: 4, not 5",
-    ),
-    "spacing": (
-        edit("configs/inference.json", **{"preprocessing#transforms#3#pixdim": [2, 1, 1]}),
-        "differs from .* at 3 at pixdim at 0: 2, not 1.0",
-    ),
 }  # fmt: skip
 CARDS = {
     "title": (replace(CARD, "# phantom_so3_segmentation\n", "# Phantoms\n"), "the first line is '# Phantoms'"),
@@ -201,14 +184,6 @@ def test_a_bundle_without_weights_says_so_and_claims_nothing(copy_of):
     assert len(findings) == 2
     assert says(findings, "the bundle has no models/model.pt, and its card does not say so")
     assert says(findings, "the bundle has no weights, but .* has eval_metrics")
-
-
-def test_overlays_that_differ_are_told_of_the_one_that_differs(copy_of, tmp_path):
-    copies = [copy_of(called=f"{letter}_segmentation") for letter in "abc"]
-    other = copy_of("retina_vessels_fundus_e2_segmentation")  # of photographs, which have overlays of their own
-    copies[0].edit("configs/evaluate.json", run=[])
-    (finding,) = check_shared([*(copy.root for copy in copies), other.root, tmp_path / "nothing"])
-    assert says([finding], "a_segmentation/configs/evaluate.json: differs from .*b_segmentation.* in all of 3-D")
 
 
 def test_the_command_prints_findings_and_fails(copy_of, capsys):

@@ -13,7 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_files import BUNDLES, SHIPPED
+from bundle_files import BUNDLES, RETINA, SHIPPED
+from photographs import photograph
+from PIL import Image
 
 import equivariant_nets
 from equivariant_nets.zoo import check_bundle, pack_bundle
@@ -23,7 +25,8 @@ VERSION = equivariant_nets.__version__
 SMALL = "phantom_so3_segmentation"
 WITHOUT = "brain_tumor_mri_scale_segmentation"
 PACKAGE = Path(equivariant_nets.__file__).parent
-SOURCES = sorted(f"equivariant_nets/{path.relative_to(PACKAGE).as_posix()}" for path in PACKAGE.rglob("*.py"))
+CLICKS = "hippocampus_mri_so3_deepedit"
+PHOTOGRAPHS = "retina_vessels_fundus_conventional_segmentation"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,24 @@ def test_an_archive_holds_the_bundle_and_the_package_in_one_folder(archives):
     configs = sorted(path.relative_to(BUNDLES / SMALL).as_posix() for path in (BUNDLES / SMALL / "configs").iterdir())
     own = ["LICENSE", *configs, "docs/README.md", "docs/data_license.txt", "models/model.pt"]
     assert archives[SMALL].name == f"{SMALL}_v{VERSION}.zip"
-    assert names == sorted(f"{SMALL}/{name}" for name in [*own, *SOURCES])
+    modules = [name for name in names if name.startswith(f"{SMALL}/equivariant_nets/")]
+    assert names == sorted([*(f"{SMALL}/{name}" for name in own), *modules])
+    assert all(name.endswith(".py") for name in modules)
+
+
+def test_an_archive_holds_no_module_that_its_configs_do_not_reach(archives):
+    def parts(name):
+        """The modules and the folders of modules right below the package."""
+        names = zipfile.ZipFile(archives[name]).namelist()
+        return {Path(path).parts[2].removesuffix(".py") for path in names if f"{name}/equivariant_nets/" in path}
+
+    everything = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    only_of = {"interaction": {CLICKS}, "vessel_evaluation": {*RETINA}, "evaluation": {*SHIPPED} - {*RETINA}}
+    for name in archives:
+        assert everything - parts(name) >= {"experiments", "zoo"}
+        for module, bundles in only_of.items():
+            assert (module in parts(name)) == (name in bundles)
+    assert parts(SMALL) | parts(CLICKS) | parts(PHOTOGRAPHS) == everything - {"experiments", "zoo"}
 
 
 def test_files_are_copied_and_metadata_no_longer_requires_the_package(archives):
@@ -130,6 +150,82 @@ def test_archives_download_and_load_without_the_package_installed(archives, tmp_
     assert [name for name, _, _ in loaded] == SHIPPED
     for name, _, source in loaded:
         assert (tmp_path / source).resolve().is_relative_to(tmp_path / name / "equivariant_nets")
+
+
+def test_archives_hold_all_that_their_modules_import_and_their_configs_name(tmp_path):
+    names = [SMALL, CLICKS, PHOTOGRAPHS, WITHOUT, "brain_structures_mri_octahedral_segmentation"]
+    for name in names:
+        archive = pack_bundle(BUNDLES / name, tmp_path / "archives", without_weights=True, quick=True)
+        zipfile.ZipFile(archive).extractall(tmp_path)
+    code = """
+        import importlib, json, pathlib, pydoc, sys
+        import monai.bundle
+
+        def named(node):
+            if isinstance(node, dict):
+                yield from [node["_target_"]] if "_target_" in node else []
+            if isinstance(node, dict | list):
+                for child in node.values() if isinstance(node, dict) else node:
+                    yield from named(child)
+            elif isinstance(node, str) and node.startswith("$import "):
+                yield node.removeprefix("$import ")
+
+        for name in sys.argv[1:]:
+            sys.path.insert(0, name)
+            for path in sorted(pathlib.Path(name, "equivariant_nets").rglob("*.py")):
+                module = ".".join(path.relative_to(name).with_suffix("").parts)
+                importlib.import_module(module.removesuffix(".__init__"))
+            configs = [json.loads(path.read_text()) for path in pathlib.Path(name, "configs").glob("*.json")]
+            for one in sorted(one for one in named(configs) if one.startswith("equivariant_nets")):
+                assert pydoc.locate(one) is not None, one
+            own = [m for m in sys.modules if m.partition(".")[0] == "equivariant_nets"]
+            files = {pathlib.Path(sys.modules[module].__file__).resolve() for module in own}
+            assert all(pathlib.Path(name).resolve() in file.parents for file in files)
+            print("found", name)
+            sys.path.remove(name)
+            for module in own:
+                del sys.modules[module]
+    """
+    result = start("-c", textwrap.dedent(code), *names, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[1] for line in result.stdout.splitlines() if line.startswith("found")] == names
+
+
+def test_unpacked_bundles_of_each_kind_run_without_the_package_installed(unpacked, tmp_path):
+    random = np.random.RandomState(0)
+    for kind in ("volumes", "photographs"):
+        (tmp_path / kind).mkdir()
+    volume = nib.Nifti1Image(random.normal(size=(18, 16, 20)).astype(np.float32), np.eye(4))
+    nib.save(volume, tmp_path / "volumes" / "case.nii.gz")
+    Image.fromarray(photograph(random)[0]).save(tmp_path / "photographs" / "eye.png")
+    phantoms = {"dataset_dir": "phantoms", "phantom_size": [20, 20, 20], "num_training": 2, "num_validation": 1,
+                "num_test": 1, "features": "2x0e+1x1e", "epochs": 1, "output_dir": "trained"}  # fmt: skip
+    sweeps = {"sweep_cases": 1, "sweep_angles": [0, 90], "sweep_random_poses": 0, "sweep_scales": [1.0, 0.9]}
+    eyes = {"dataset_dir": "photographs", "field_of_view_pixels": 40, "output_dir": "vessels"}
+    plan = [
+        (SMALL, "train", ["train"], phantoms),
+        (SMALL, "train", ["train", "evaluate"], {**phantoms, **sweeps}),
+        (CLICKS, "inference", ["inference"], {"dataset_dir": "volumes", "output_dir": "clicks"}),
+        (PHOTOGRAPHS, "inference", ["inference"], eyes),
+    ]
+    code = """
+        import json, sys
+        from monai.bundle import create_workflow
+        for name, kind, files, overrides in json.loads(sys.argv[2]):
+            root = f"{sys.argv[1]}/{name}"
+            sys.path.insert(0, root)
+            configs = [f"{root}/configs/{file}.json" for file in files]
+            create_workflow(
+                config_file=configs, workflow_type=kind, bundle_root=root, logging_file=False, device="cpu", **overrides
+            ).run()
+            sys.path.remove(root)
+            for module in [m for m in sys.modules if m.partition(".")[0] == "equivariant_nets"]:
+                del sys.modules[module]
+    """
+    result = start("-c", textwrap.dedent(code), str(unpacked), json.dumps(plan), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for file in ("trained/model.pt", "trained/mean_dice_raw.csv", "clicks/case_seg.nii.gz", "vessels/eye_vessels.png"):
+        assert (tmp_path / file).is_file()
 
 
 def test_a_bundle_with_findings_is_not_packed(copy_of, tmp_path):

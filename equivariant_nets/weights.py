@@ -62,13 +62,13 @@ class WeightsPath(os.PathLike[str]):
     def _path(self) -> str:
         folder = self.output_dir if self.ckpt_dir is None else self.ckpt_dir
         own = os.path.join(folder, FILE_NAME)
-        if not _has_validated(folder):
+        if os.path.isfile(own) and _has_validated(folder):
+            return own
+        if os.path.isfile(own) or os.path.isfile(os.path.join(folder, TRAINING_STATE)):
             raise FileNotFoundError(
                 f"The training in {folder} has not reached its first validation, and left no weights of its own. Go on "
                 "with it by --resume True, or give --ckpt_path FILE."
             )
-        if os.path.isfile(own):
-            return own
         if self.ckpt_dir is not None:
             raise FileNotFoundError(
                 f"ckpt_dir {folder} holds no {FILE_NAME}. Give the folder of a training, or --ckpt_path FILE."

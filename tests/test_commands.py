@@ -166,6 +166,9 @@ NAMES = ["1001", "2024_01", "1e5", "True", "None", "[a]", "{a}", "a,b", "run#2",
 @pytest.mark.parametrize("text", NAMES)
 @pytest.mark.parametrize("option", ["dataset_dir", "output_dir", "ckpt_dir", "ckpt_path", "bundle_root", "pattern"])
 def test_a_name_that_would_not_arrive_is_refused_with_one_that_does(option, text):
+    if (option, text) == ("ckpt_dir", "None"):
+        check("--ckpt_dir", "None")  # its default, for which no folder can be meant
+        return
     message = refusal(f"--{option}", text)
     assert message.startswith(f"--{option} {text} is read as {DefaultParseValue(text)!r}")
     remedy = shlex.split(message.partition("Write ")[2].removesuffix("."))

@@ -47,7 +47,7 @@ def test_each_workflow_finds_the_weights_that_are_meant(name, workflow, tmp_path
     monkeypatch.chdir(tmp_path)
     for folder in ("bundle/models", "run", "begun"):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / ("training_state.pt" if folder == "begun" else "model.pt")).touch()
+        (tmp_path / folder / ("training_state.pt" if folder == "begun" else "model.pt")).touch()  # torn, if read
     shipped, trained = os.path.join("bundle", "models", "model.pt"), os.path.join("run", "model.pt")
     assert found() == found(output_dir="new") == shipped
     assert found(output_dir="run") == found(output_dir="new", ckpt_dir="run") == trained

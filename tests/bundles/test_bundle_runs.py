@@ -100,7 +100,7 @@ def test_inference_writes_a_segmentation_and_a_preview_of_each_image(pipeline):
     assert pipeline.sources
     expected = sorted(f"{stem}{end}" for stem in pipeline.sources for end in ("_seg.nii.gz", "_preview.png"))
     tables = ["cases.csv", "segmented_with.json"]
-    of_training = ("events", "split.json", "model.pt", "training_state.pt")
+    of_training = ("events", "split.json", "model.pt", "training_state.pt", ".")  # and what is hidden
     found = [name for name in names(pipeline.root / "eval") if not name.startswith(of_training)]
     assert found == sorted([*expected, *tables])
     for stem, source in pipeline.sources.items():

@@ -12,6 +12,7 @@ from bundle_files import BUNDLES, config, load_shipped, weights
 from conftest import copy_bundle
 from monai.bundle import ConfigParser
 
+from equivariant_nets.fingerprints import fingerprint
 from equivariant_nets.interaction import AddClickGuidanced, ClickSweep
 
 NAME = "hippocampus_mri_so3_deepedit"
@@ -39,12 +40,18 @@ def test_names_of_labels_are_those_that_monai_label_sends():
     assert clicks == [f"clicks on {name}" for name in train["label_names"]]
 
 
-def test_other_clicks_segment_anew():
-    settings = read("inference.json")["evaluator"]["settings"]
-    assert settings == {
-        **{key: f"@{key}" for key in ("features", "roi_size", "label_names", "click_sigma")},
-        "clicks": "@clicks_by_image",
-    }
+def test_other_clicks_segment_anew(shared_cases):
+    def made_of(clicks):
+        """What decides whether the first image is finished; see CohortEvaluator."""
+        options = {
+            "dataset_dir": str(shared_cases / "imagesTr"),
+            "clicks": {"case_0.nii.gz": clicks} if clicks else None,
+        }
+        return fingerprint(item=config(NAME, "inference.json", **options).get_parsed_content("datalist")[0])
+
+    first, moved = {"anterior hippocampus": [[8, 12, 7]]}, {"anterior hippocampus": [[8, 12, 8]]}
+    assert made_of(first) == made_of(first)
+    assert len({str(made_of(clicks)) for clicks in (None, first, moved, {"background": [[8, 12, 7]]})}) == 4
 
 
 def test_no_change_of_intensity_touches_the_channels_of_clicks(shared_cases):

@@ -30,7 +30,8 @@ def table(path):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.glob("*") if not path.name.startswith("events") and path.suffix != ".pt")
+    shown = (path for path in folder.glob("*") if not path.name.startswith(("events", ".")))
+    return sorted(path.name for path in shown if path.suffix != ".pt")
 
 
 @pytest.mark.parametrize("name", RETINA)

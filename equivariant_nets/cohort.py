@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from .data.checks import CHANNEL_FILES
 from .data.images import images_folder
-from .errors import root_cause
+from .errors import find_cause
 from .files import replace_file, write_json, write_text
 from .fingerprints import checksum, content_of, differences, digest, fingerprint
 from .handlers import PreviewSaver
@@ -293,7 +293,7 @@ class CohortEvaluator(SupervisedEvaluator):
             results = {path.name: content_of(path) for path in self.cases[index].outputs}
             write_json(record, {**made_of, "results": results})
         except Exception as error:  # of a reader, a transform, the network, the memory or the disk
-            problem = root_cause(error)
+            problem = " ".join(find_cause(error).text.split())
             self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
             self._put_aside(self.cases[index].outputs, "is the result of an earlier run")
             engine.state.batch, output = None, []

@@ -24,8 +24,9 @@ from torch._utils import ExceptionWrapper  # in which PyTorch's data loader pass
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 import equivariant_nets.commands
-from equivariant_nets.commands import check_command_line, end_with_the_cause, find_cause, without_traceback
+from equivariant_nets.commands import check_command_line, end_with_the_cause, without_traceback
 from equivariant_nets.data import retina_datalist
+from equivariant_nets.errors import find_cause
 from equivariant_nets.switches import is_on
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,9 +11,9 @@ import logging
 import sys
 
 from .command_line import check_command_line
-from .last_words import Cause, end_with_the_cause, find_cause, tell, without_traceback
+from .last_words import end_with_the_cause, tell, without_traceback
 
-__all__ = ["Cause", "check_command_line", "end_with_the_cause", "find_cause", "tell", "without_traceback"]
+__all__ = ["check_command_line", "end_with_the_cause", "tell", "without_traceback"]
 
 
 def _is_monai_command() -> bool:

@@ -15,7 +15,7 @@ from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
 from .. import __version__
-from ..errors import root_cause
+from ..errors import find_cause
 from ..fingerprints import digest, fingerprint, is_place
 
 __all__ = ["PLOTS", "Experiment", "Run", "read_experiment"]
@@ -81,7 +81,9 @@ class Run:
             try:
                 data = {id: parser.get_parsed_content(id) for id in sorted(lists)}
             except Exception as error:  # MONAI hides what was wrong in errors of its own
-                raise ValueError(f"The data of {self.bundle.name} cannot be listed. {root_cause(error)}") from error
+                raise ValueError(
+                    f"The data of {self.bundle.name} cannot be listed. {find_cause(error).text}"
+                ) from error
             return digest([__version__, self.bundle.name, fingerprint(config=values, data=data)])
 
 

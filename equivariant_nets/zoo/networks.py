@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.utils import BundleProperty, BundlePropertyConfig, set_determinism
 
+from equivariant_nets.errors import find_cause
 from equivariant_nets.zoo.bundle import METADATA, WEIGHTS, Bundle, quiet
 
 __all__ = ["network_findings"]
@@ -114,9 +115,5 @@ def _export(bundle: Bundle, network: torch.nn.Module) -> Iterator[str]:
 
 
 def _told(error: Exception) -> str:
-    """The error that began a chain of errors, in one line."""
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    text = " ".join(str(cause).split())
-    return f"{type(cause).__name__}: {text[:300]}"
+    """The cause of an error, in one line."""
+    return " ".join(find_cause(error).text.split())

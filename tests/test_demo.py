@@ -36,5 +36,5 @@ def test_a_failing_step_stops_the_demo(tmp_path):
     command = [sys.executable, str(DEMO), f"--output_dir={tmp_path / 'out'}", "--size=2"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode != 0
-    assert "at least 20" in run.stderr
+    assert "whole numbers of voxels from 20" in run.stderr
     assert "The command above failed" in run.stderr

@@ -3,10 +3,11 @@
 import copy
 import json
 import re
+import shutil
 
 import pytest
 import torch
-from bundle_files import BUNDLES, NAMES
+from bundle_files import BUNDLES, NAMES, RETINA
 from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 
@@ -187,6 +188,27 @@ def test_places_devices_and_workers_do_not_count_and_building_twice_changes_noth
             first, again, other = (fingerprint(item=build(c, id)) for c in (config, config, elsewhere))
             assert differences(first, again) == ""
             assert differences(first, other) == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_data_of_a_training_count_by_their_number_and_content_and_not_by_their_place(name, get_bundle, tmp_path):
+    bundle = get_bundle(name)
+
+    def cases(folder, **overrides):
+        parser = ConfigParser()
+        parser.read_config(str(bundle.root / "configs" / "train.json"))
+        parser.update({**bundle.tiny, "dataset_dir": str(folder), "output_dir": str(tmp_path), **overrides})
+        return parser.get_parsed_content("train#images#data" if name in RETINA else "train#dataset#data")
+
+    source = bundle.tiny["dataset_dir"]
+    before = fingerprint(data=cases(source))
+    copied = shutil.copytree(source, tmp_path / "copied")
+    assert fingerprint(data=cases(copied)) == before
+    if len(cases(source)) > 1 and name not in RETINA:
+        assert "absent now" in differences(before, fingerprint(data=cases(source, train_cases=1)))
+    for path in (path for path in copied.rglob("*") if path.suffix in (".gz", ".tif", ".jpg", ".gif", ".png")):
+        path.write_bytes(path.read_bytes() + b"\0")
+    assert "sha256" in differences(before, fingerprint(data=cases(copied)))
 
 
 def test_the_two_kinds_of_law_are_about_something():

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -56,8 +55,7 @@ def session(tmp_path_factory, shared_cases):
     folder = tmp_path_factory.mktemp("readme")
     (folder / "output" / "phantoms").mkdir(parents=True)
     for name in ("bundles", "equivariant_nets", "experiments"):
-        ignored = shutil.ignore_patterns("__pycache__", "eval", "data" if name == "bundles" else "")
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "eval"))
     shutil.copytree(shared_cases, folder / "data" / "hippocampus")
     images = sorted((folder / "data" / "hippocampus" / "imagesTr").glob("*.nii.gz"))
     for image in images[:2]:
@@ -104,6 +102,5 @@ def test_what_was_trained_was_evaluated(session):
 
 
 def test_every_command_is_run_or_left_out_for_a_reason():
-    assert all(len(shlex.split(command)) > 0 for command in COMMANDS)
     run = [c for c in COMMANDS if "=" not in c.split()[0] and not any(part in c for part in LEFT_OUT)]
     assert {part for part in LAST if any(part in command for command in run)} == set(LAST)

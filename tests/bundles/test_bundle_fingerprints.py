@@ -205,7 +205,7 @@ def test_the_data_of_a_training_count_by_their_number_and_content_and_not_by_the
     copied = shutil.copytree(source, tmp_path / "copied")
     assert fingerprint(data=cases(copied)) == before
     if len(cases(source)) > 1 and name not in RETINA:
-        assert "absent now" in differences(before, fingerprint(data=cases(source, train_cases=1)))
+        assert differences(before, fingerprint(data=cases(source, train_cases=1))) != ""
     for path in (path for path in copied.rglob("*") if path.suffix in (".gz", ".tif", ".jpg", ".gif", ".png")):
         path.write_bytes(path.read_bytes() + b"\0")
     assert "sha256" in differences(before, fingerprint(data=cases(copied)))

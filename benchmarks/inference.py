@@ -23,7 +23,7 @@ from common import environment, print_table, write_json
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-from equivariant_nets.memory import SlidingWindowMemory
+from equivariant_nets.inference.memory import SlidingWindowMemory
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 TUMOUR_BUNDLES = [f"brain_tumor_mri_{kind}_segmentation" for kind in ("so3", "conventional", "scale")]

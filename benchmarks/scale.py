@@ -32,7 +32,8 @@ from tqdm import tqdm
 
 from equivariant_nets import ConventionalUNet, ScaleUNet
 from equivariant_nets.equivariance import central_error, scale_field
-from equivariant_nets.report import plot_scale_curves, summarize_scale_table
+from equivariant_nets.evaluation.plots import plot_scale_curves
+from equivariant_nets.evaluation.tables import summarize_scale_table
 
 FACTORS = (0.9, 0.81, 0.73, 0.6)
 SMOOTHNESS = 4.0  # voxels, standard deviation of the Gaussian filter of the image

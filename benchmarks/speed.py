@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equivariant_nets import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet, materialize
-from equivariant_nets.kernels import AssembledConvolution
+from equivariant_nets.networks.kernels import AssembledConvolution
 
 MIB = 2**20
 NETWORKS: dict[str, Callable[[str, str], nn.Module]] = {

@@ -30,8 +30,8 @@ from monai.utils import set_determinism
 from tqdm import tqdm
 
 from equivariant_nets.data import PatchDataset
-from equivariant_nets.metrics import PooledScores
-from equivariant_nets.vessel_evaluation import predict_vessels
+from equivariant_nets.evaluation.metrics import PooledScores
+from equivariant_nets.evaluation.vessels import predict_vessels
 
 matplotlib.use("Agg", force=False)
 import matplotlib.pyplot as plt

@@ -14,7 +14,10 @@ from pathlib import Path
 import fire
 import nibabel as nib
 
-from equivariant_nets.report import plot_rotation_curves, summarize_rotation_table, three_planes, write_report
+from equivariant_nets.evaluation.plots import plot_rotation_curves
+from equivariant_nets.evaluation.tables import summarize_rotation_table
+from equivariant_nets.pictures import three_planes
+from equivariant_nets.webpage import write_report
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLE = REPOSITORY / "bundles" / "phantom_so3_segmentation"

@@ -6,15 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .equivariance import (
+    from equivariant_nets.equivariance import (
         assert_equivariant,
         equivariance_curve,
         equivariance_error,
         interpolation_error,
         scale_equivariance_error,
     )
-    from .networks import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet
-    from .plain import materialize
+    from equivariant_nets.networks.constructors import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet
+    from equivariant_nets.networks.materialize import materialize
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,15 +32,15 @@ __all__ = [
 
 # Imported when first asked for, so that a materialized network loads where e3nn is not installed.
 _MODULES = {
-    "ConventionalUNet": "networks",
-    "RegularUNet": "networks",
-    "ScaleUNet": "networks",
-    "SteerableUNet": "networks",
+    "ConventionalUNet": "networks.constructors",
+    "RegularUNet": "networks.constructors",
+    "ScaleUNet": "networks.constructors",
+    "SteerableUNet": "networks.constructors",
     "assert_equivariant": "equivariance",
     "equivariance_curve": "equivariance",
     "equivariance_error": "equivariance",
     "interpolation_error": "equivariance",
-    "materialize": "plain",
+    "materialize": "networks.materialize",
     "scale_equivariance_error": "equivariance",
 }
 

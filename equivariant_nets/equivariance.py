@@ -12,7 +12,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
-from .rotations import lattice_rotations, plane_rotation
+from equivariant_nets.rotations import lattice_rotations, plane_rotation
 
 __all__ = [
     "assert_equivariant",

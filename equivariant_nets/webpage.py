@@ -7,7 +7,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["page", "paragraph", "picture", "table"]
+__all__ = ["page", "paragraph", "picture", "table", "write_report"]
 
 STYLE = (
     "body{font-family:sans-serif;max-width:70em;margin:2em auto}"
@@ -52,3 +52,16 @@ def page(path: str | Path, title: str, body: str, style: str = STYLE) -> Path:
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
     path.write_text(f'<!doctype html><html lang="en">{head}{body}</html>\n', encoding="utf-8")
     return path
+
+
+def write_report(
+    path: str | Path,
+    title: str,
+    paragraphs: Sequence[str],
+    tables: Sequence[Sequence[Sequence[str]]],
+    pictures: Sequence[Path],
+) -> Path:
+    """Write one HTML file that opens from disk without a network: text, tables (first row the header) and pictures."""
+    parts = [f"<h1>{html.escape(title)}</h1>", *map(paragraph, paragraphs)]
+    parts += [*map(table, tables), *map(picture, pictures)]
+    return page(path, title, "".join(parts))

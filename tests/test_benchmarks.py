@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from photographs import write_chase, write_drive
 
 from equivariant_nets import ConventionalUNet, SteerableUNet
 
@@ -152,11 +153,8 @@ def vessels(benchmark):
 
 
 @pytest.fixture
-def photographs(tmp_path, monkeypatch):
+def photographs(tmp_path):
     """A folder of small photographs in the layouts of DRIVE and CHASE_DB1."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent / "data"))
-    from photographs import write_chase, write_drive
-
     write_drive(tmp_path / "data" / "drive")
     write_chase(tmp_path / "data" / "chase_db1")
     return str(tmp_path / "data")

@@ -27,7 +27,7 @@ import equivariant_nets.commands
 from equivariant_nets.commands import check_command_line, end_with_the_cause, without_traceback
 from equivariant_nets.data import retina_datalist
 from equivariant_nets.errors import find_cause
-from equivariant_nets.switches import is_on
+from equivariant_nets.settings import is_on
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/configs"))
@@ -238,7 +238,7 @@ TOLD = "resume='no' is not legal: give true or false."
 
 
 def test_the_cause_is_found_below_what_monai_wraps_it_in():
-    error = raised(lambda: instantiated("equivariant_nets.switches.is_on", name="resume", value="no"))
+    error = raised(lambda: instantiated("equivariant_nets.settings.is_on", name="resume", value="no"))
     assert "resume" not in str(error)
     assert find_cause(error) == (TOLD, True)
 

@@ -18,8 +18,8 @@ from equivariant_nets.equivariance import (
     scale_field,
     transform_field,
 )
+from equivariant_nets.networks.steerable import Convolution, Gate, InstanceNorm
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation, random_rotation
-from equivariant_nets.steerable import Convolution, Gate, InstanceNorm
 
 QUARTER = plane_rotation((0, 1), 90)  # turns D towards H
 MIRROR = np.diag([1.0, -1.0, 1.0])

@@ -16,14 +16,11 @@ from monai.fl.client.monai_algo import disable_ckpt_loaders
 from monai.handlers import MeanDice
 from PIL import Image
 
-from equivariant_nets.handlers import (
-    CheckpointLoader,
-    ClassMetricsSaver,
-    GradientClipper,
-    MetricsWithoutBest,
-    PreviewSaver,
-    WeightsLoader,
-)
+from equivariant_nets.evaluation.metrics import MetricsWithoutBest
+from equivariant_nets.evaluation.tables import ClassMetricsSaver
+from equivariant_nets.inference.previews import PreviewSaver
+from equivariant_nets.training.gradients import GradientClipper
+from equivariant_nets.training.weights import CheckpointLoader, WeightsLoader
 
 
 def write_image(path, size=(10, 12, 14), affine=None, seed=0):
@@ -173,7 +170,9 @@ def test_missing_weights_come_with_advice(loader, tmp_path):
 
 
 def test_the_federated_client_of_monai_leaves_the_loader_of_an_evaluation_out():
-    parser = ConfigParser({"validate": {"handlers": [{"_target_": "equivariant_nets.handlers.CheckpointLoader"}]}})
+    parser = ConfigParser(
+        {"validate": {"handlers": [{"_target_": "equivariant_nets.training.weights.CheckpointLoader"}]}}
+    )
     disable_ckpt_loaders(parser)
     assert parser["validate#handlers#0#_disabled_"]
 

@@ -23,7 +23,7 @@ def test_the_networks_import_nothing_heavy():
 
 
 def test_the_steerable_family_imports_by_itself():
-    result = in_a_fresh_interpreter("from equivariant_nets.steerable.family import SteerableFamily")
+    result = in_a_fresh_interpreter("from equivariant_nets.networks.steerable.family import SteerableFamily")
     assert result.returncode == 0, result.stderr
 
 
@@ -34,11 +34,13 @@ def test_the_networks_are_built_without_scipy():
 
 
 def test_the_regular_family_imports_without_e3nn():
-    result = in_a_fresh_interpreter("import sys; sys.modules['e3nn'] = None; import equivariant_nets.regular")
+    result = in_a_fresh_interpreter("import sys; sys.modules['e3nn'] = None; import equivariant_nets.networks.regular")
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("name", ["equivariant_nets", "equivariant_nets.regular", "equivariant_nets.steerable"])
+@pytest.mark.parametrize(
+    "name", ["equivariant_nets", "equivariant_nets.networks.regular", "equivariant_nets.networks.steerable"]
+)
 def test_public_names_exist_and_are_sorted(name):
     module = importlib.import_module(name)
     assert sorted(module.__all__) == module.__all__
@@ -70,9 +72,8 @@ for module in pkgutil.walk_packages(equivariant_nets.__path__, "equivariant_nets
 import numpy as np
 from pathlib import Path
 from equivariant_nets.interaction.evaluation import plot_click_curves
-from equivariant_nets.report import (
-    photograph_with_labels, plot_rotation_curves, plot_scale_curves, plot_vessel_curves, three_planes
-)
+from equivariant_nets.evaluation.plots import plot_rotation_curves, plot_scale_curves, plot_vessel_curves
+from equivariant_nets.pictures import photograph_with_labels, three_planes
 folder = Path(sys.argv[1])
 table = folder / "table.csv"
 table.write_text(
@@ -105,7 +106,7 @@ print(matplotlib.get_backend())
 
 def test_the_backend_of_matplotlib_is_left_alone(tmp_path):
     """By importing every module, and by drawing one of each picture."""
-    stores = Path(__file__).parent / "experiments"
+    stores = Path(__file__).parent / "helpers"
     command = [sys.executable, "-W", "ignore", "-c", DRAWINGS, str(tmp_path), str(stores)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "svg", result.stderr

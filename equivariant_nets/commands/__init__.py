@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 
-from .command_line import check_command_line
-from .last_words import end_with_the_cause, tell, without_traceback
+from equivariant_nets.commands.command_line import check_command_line
+from equivariant_nets.commands.last_words import end_with_the_cause, tell, without_traceback
 
 __all__ = ["check_command_line", "end_with_the_cause", "tell", "without_traceback"]
 

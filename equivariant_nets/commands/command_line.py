@@ -15,7 +15,7 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver, update_kwargs
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
-from .overrides import problem_of_override
+from equivariant_nets.commands.overrides import problem_of_override
 
 __all__ = ["check_command_line"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import find_cause
+from equivariant_nets.errors import find_cause
 
 __all__ = ["end_with_the_cause", "tell", "without_traceback"]
 

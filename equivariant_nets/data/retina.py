@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from .datalist import SECTIONS, missing_files
+from equivariant_nets.data.datalist import SECTIONS, missing_files
 
 __all__ = ["retina_datalist"]
 

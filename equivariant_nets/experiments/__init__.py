@@ -1,6 +1,6 @@
 """Experiments: declarative files, runs that are never repeated, and one report of what they show."""
 
-from .execute import execute
-from .plan import Experiment, Run, read_experiment
+from equivariant_nets.experiments.execute import execute
+from equivariant_nets.experiments.plan import Experiment, Run, read_experiment
 
 __all__ = ["Experiment", "Run", "execute", "read_experiment"]

@@ -12,10 +12,10 @@ import sys
 
 import fire
 
-from .execute import execute
-from .findings import SMOKE_RUN
-from .plan import read_experiment
-from .sections import write_experiments_report, write_section
+from equivariant_nets.experiments.execute import execute
+from equivariant_nets.experiments.findings import SMOKE_RUN
+from equivariant_nets.experiments.plan import read_experiment
+from equivariant_nets.experiments.sections import write_experiments_report, write_section
 
 
 def run(

@@ -20,10 +20,9 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
-from equivariant_nets.training_state import FILE_NAME
-
-from ..files import write_json
-from .plan import Run
+from equivariant_nets.experiments.plan import Run
+from equivariant_nets.files import write_json
+from equivariant_nets.training.resume import FILE_NAME
 
 try:
     from joblib import Parallel, delayed

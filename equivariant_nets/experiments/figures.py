@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from ..evaluation import RANDOM
-from ..report import FLOOR, save_figure
-from .findings import SMOKE_RUN
-from .plan import Experiment
-from .results import UPRIGHT, Pose, Setting
-from .statistics import case_means, mean_and_error, seed_means
-from .tables import RANDOM_POSE, UPRIGHT_POSE
+from equivariant_nets.evaluation.plots import FLOOR
+from equivariant_nets.evaluation.poses import RANDOM
+from equivariant_nets.experiments.findings import SMOKE_RUN
+from equivariant_nets.experiments.plan import Experiment
+from equivariant_nets.experiments.results import UPRIGHT, Pose, Setting
+from equivariant_nets.experiments.statistics import case_means, mean_and_error, seed_means
+from equivariant_nets.experiments.tables import RANDOM_POSE, UPRIGHT_POSE
+from equivariant_nets.pictures import save_figure
 
 __all__ = ["plot_experiment"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .plan import Experiment
-from .results import Setting
-from .tables import RANDOM_POSE, UPRIGHT_POSE, Row
+from equivariant_nets.experiments.plan import Experiment
+from equivariant_nets.experiments.results import Setting
+from equivariant_nets.experiments.tables import RANDOM_POSE, UPRIGHT_POSE, Row
 
 __all__ = ["SMOKE_RUN", "interval_text", "main_finding", "number"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
-from .. import webpage
-from .findings import SMOKE_RUN, interval_text, number
-from .statistics import MIN_CASES
-from .tables import START, UPRIGHT_POSE, Row
+from equivariant_nets import webpage
+from equivariant_nets.experiments.findings import SMOKE_RUN, interval_text, number
+from equivariant_nets.experiments.statistics import MIN_CASES
+from equivariant_nets.experiments.tables import START, UPRIGHT_POSE, Row
 
 __all__ = ["tables_html"]
 

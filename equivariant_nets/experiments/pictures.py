@@ -19,16 +19,16 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
-from ..evaluation import field_of_view
-from ..report import LABEL_COLOURS, label_centre, save_figure, show_plane
-from ..rotations import plane_rotation
-from ..transforms import RotateMatrixd
-from .execute import training_dir
-from .findings import SMOKE_RUN
-from .plan import Run
-from .results import Setting, unique_case_names
-from .statistics import case_means
-from .tables import UPRIGHT_POSE
+from equivariant_nets.evaluation.poses import field_of_view
+from equivariant_nets.experiments.execute import training_dir
+from equivariant_nets.experiments.findings import SMOKE_RUN
+from equivariant_nets.experiments.plan import Run
+from equivariant_nets.experiments.results import Setting, unique_case_names
+from equivariant_nets.experiments.statistics import case_means
+from equivariant_nets.experiments.tables import UPRIGHT_POSE
+from equivariant_nets.pictures import LABEL_COLOURS, label_centre, save_figure, show_plane
+from equivariant_nets.rotations import plane_rotation
+from equivariant_nets.transforms import RotateMatrixd
 
 __all__ = ["draw_cases", "ranked_cases"]
 
@@ -53,7 +53,7 @@ def draw_cases(
     """Draw both cases of each network, at its largest value and its first seed, upright and turned.
 
     The turn, by 45 degrees in the axial plane, and its field of view are those of
-    :class:`equivariant_nets.evaluation.RotationSweep`.
+    :class:`equivariant_nets.evaluation.poses.RotationSweep`.
 
     Args:
         settings: what was measured; the first six networks are drawn.

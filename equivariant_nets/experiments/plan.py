@@ -14,9 +14,9 @@ from monai.bundle import ConfigParser
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 
-from .. import __version__
-from ..errors import find_cause
-from ..fingerprints import digest, fingerprint, is_place
+from equivariant_nets import __version__
+from equivariant_nets.errors import find_cause
+from equivariant_nets.fingerprints import digest, fingerprint, is_place
 
 __all__ = ["PLOTS", "Experiment", "Run", "read_experiment"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import webpage
-from .plan import Experiment, Run
-from .results import Setting
+from equivariant_nets import webpage
+from equivariant_nets.experiments.plan import Experiment, Run
+from equivariant_nets.experiments.results import Setting
 
 __all__ = ["progress_html", "protocol_html"]
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.datalist import case_name
-from ..evaluation import RANDOM
-from ..report import read_table
-from .execute import RECORD, evaluation_dir, training_dir
-from .plan import Experiment, Run
+from equivariant_nets.data.datalist import case_name
+from equivariant_nets.evaluation.poses import RANDOM
+from equivariant_nets.evaluation.tables import read_table
+from equivariant_nets.experiments.execute import RECORD, evaluation_dir, training_dir
+from equivariant_nets.experiments.plan import Experiment, Run
 
 __all__ = ["UPRIGHT", "Finished", "Pose", "Score", "Setting", "read_settings", "unique_case_names", "write_scores"]
 

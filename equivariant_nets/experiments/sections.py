@@ -7,15 +7,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import webpage
-from .figures import plot_experiment
-from .findings import main_finding
-from .layout import tables_html
-from .pictures import MAX_NETWORKS, draw_cases
-from .plan import Experiment
-from .protocol import progress_html, protocol_html
-from .results import Setting, read_settings, write_scores
-from .tables import summarize, write_summary
+from equivariant_nets import webpage
+from equivariant_nets.experiments.figures import plot_experiment
+from equivariant_nets.experiments.findings import main_finding
+from equivariant_nets.experiments.layout import tables_html
+from equivariant_nets.experiments.pictures import MAX_NETWORKS, draw_cases
+from equivariant_nets.experiments.plan import Experiment
+from equivariant_nets.experiments.protocol import progress_html, protocol_html
+from equivariant_nets.experiments.results import Setting, read_settings, write_scores
+from equivariant_nets.experiments.tables import summarize, write_summary
 
 __all__ = ["write_experiments_report", "write_section"]
 

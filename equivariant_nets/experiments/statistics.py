@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from ..report import group_means, standard_error
-from .results import Pose, Score, Setting
+from equivariant_nets.evaluation.tables import group_means, standard_error
+from equivariant_nets.experiments.results import Pose, Score, Setting
 
 __all__ = [
     "MIN_CASES",

@@ -9,9 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluation import RANDOM
-from .results import SMOKE_COLUMN, UPRIGHT, Pose, Setting
-from .statistics import Interval, bootstrap_interval, case_means, compare, differences, seed_means
+from equivariant_nets.evaluation.poses import RANDOM
+from equivariant_nets.experiments.results import SMOKE_COLUMN, UPRIGHT, Pose, Setting
+from equivariant_nets.experiments.statistics import (
+    Interval,
+    bootstrap_interval,
+    case_means,
+    compare,
+    differences,
+    seed_means,
+)
 
 __all__ = ["RANDOM_POSE", "START", "UPRIGHT_POSE", "Row", "measured_poses", "summarize", "write_summary"]
 

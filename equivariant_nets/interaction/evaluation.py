@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from equivariant_nets.evaluation import RANDOM, RotationSweep
+from equivariant_nets.evaluation.poses import RANDOM, RotationSweep
+from equivariant_nets.evaluation.tables import case_means, read_table, standard_error
 from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma
 from equivariant_nets.interaction.simulation import next_click
-from equivariant_nets.report import case_means, read_table, save_figure, standard_error
+from equivariant_nets.pictures import save_figure
 
 __all__ = ["ClickSweep", "plot_click_curves", "summarize_click_table"]
 
@@ -61,7 +62,7 @@ def _case_means(table: str | Path) -> dict[str, dict[int, np.ndarray]]:
 class ClickSweep(RotationSweep):
     """Dice against the number of clicks, upright and in other poses.
 
-    A pose is turned as in :class:`equivariant_nets.evaluation.RotationSweep` and segmented without clicks. Then a
+    A pose is turned as in :class:`equivariant_nets.evaluation.poses.RotationSweep` and segmented without clicks. Then a
     simulated user corrects it by one click at a time (:func:`equivariant_nets.interaction.next_click`), each followed
     by a segmentation with all clicks so far. Where nothing is left to correct, clicking ends, and the Dice counts for
     every higher number. The files are ``click_dice.csv`` and ``click_dice.png``.
@@ -71,11 +72,11 @@ class ClickSweep(RotationSweep):
         click_counts: after how many clicks to measure, 0 or more each.
         sigma: standard deviation of the Gaussian at a click, in voxels.
         image_channels: number of channels of the image itself.
-        others: as for :class:`equivariant_nets.evaluation.RotationSweep`.
+        others: as for :class:`equivariant_nets.evaluation.poses.RotationSweep`.
 
     Raises:
         ValueError: names of labels or numbers of clicks are not legal, and as
-            :class:`equivariant_nets.evaluation.RotationSweep`.
+            :class:`equivariant_nets.evaluation.poses.RotationSweep`.
     """
 
     kind = "click"

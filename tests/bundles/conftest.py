@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import traceback
@@ -14,10 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from bundle_files import copy_bundle
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from photographs import write_chase, write_drive
 
 from equivariant_nets.data import (
@@ -27,7 +25,6 @@ from equivariant_nets.data import (
     write_tumor_phantoms,
 )
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TINY = {
     "phantom_so3_segmentation": {
         "features": "2x0e+1x1e", "phantom_size": [20, 20, 20], "num_training": 2, "num_validation": 1, "num_test": 2,
@@ -123,12 +120,6 @@ def shared_brains(tmp_path_factory):
         layout: write_brain_phantoms(folder / layout, layout, num_cases=4, size=(26, 28, 24))
         for layout in ("miccai", "mindboggle")
     }
-
-
-def copy_bundle(name, folder):
-    """The configs of a bundle alone: results and weights go to the copy where nothing else is said."""
-    shutil.copytree(BUNDLES / name / "configs", folder / name / "configs")
-    return folder / name
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from equivariant_nets import equivariance_error
 from equivariant_nets.data import STRUCTURES, write_brain_phantoms
-from equivariant_nets.regular import find_group
+from equivariant_nets.networks.regular import find_group
 from equivariant_nets.rotations import plane_rotation
 
 SO3, CONVENTIONAL, OCTAHEDRAL = (

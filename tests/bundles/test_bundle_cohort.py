@@ -125,7 +125,7 @@ def test_photographs_past_one_that_fails(bundle, run_here, tmp_path):
 def test_every_bundle_segments_many_images_alike(name):
     config = read(name, "inference.json")
     evaluator = config["evaluator"]
-    assert evaluator["_target_"] == "equivariant_nets.cohort.CohortEvaluator"
+    assert evaluator["_target_"] == "equivariant_nets.inference.cohort.CohortEvaluator"
     assert [evaluator[key] for key in ("dataset", "output_dir", "overwrite")] == [
         "@dataset",
         "@output_dir",
@@ -134,8 +134,8 @@ def test_every_bundle_segments_many_images_alike(name):
     assert "settings" not in evaluator  # the objects themselves decide
     assert config["run"] == ["$@evaluator.run()"]
     save, preview = config["postprocessing"]["transforms"][-1], config["handlers"][1]
-    assert save["_target_"] == "equivariant_nets.cohort.SaveSegmentationd"
-    assert preview["_target_"] == "equivariant_nets.handlers.PreviewSaver"
+    assert save["_target_"] == "equivariant_nets.inference.cohort.SaveSegmentationd"
+    assert preview["_target_"] == "equivariant_nets.inference.previews.PreviewSaver"
     for writer in (save, preview):
         assert (writer["output_dir"], writer["dataset_dir"]) == ("@output_dir", "@dataset_dir")
     assert save.get("output_name_formatter") == preview.get("output_name_formatter")

@@ -14,7 +14,7 @@ import pytest
 from bundle_files import BUNDLES, NAMES, RETINA, weights
 from monai.utils import set_determinism
 
-from equivariant_nets import processes
+from equivariant_nets.training import processes
 
 PHANTOM = "phantom_so3_segmentation"
 # Two processes have not the gradient of one larger batch where statistics are those of the batch in a process (batch
@@ -35,7 +35,7 @@ def results(small_trainings, tmp_path_factory):
     too_many = {**phantom, "overrides": {**phantom["overrides"], **one_case}}
     (folder / "plan.json").write_text(json.dumps({"train": plan, "too many processes": too_many}))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(Path(__file__).with_name("train_in_processes.py")), str(folder / "plan.json")]
+    command += [str(Path(__file__).parents[1] / "helpers" / "train_in_processes.py"), str(folder / "plan.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

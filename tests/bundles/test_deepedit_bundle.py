@@ -8,8 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_files import BUNDLES, config, load_shipped, weights
-from conftest import copy_bundle
+from bundle_files import BUNDLES, config, copy_bundle, load_shipped, weights
 from monai.bundle import ConfigParser
 
 from equivariant_nets.fingerprints import fingerprint

@@ -14,8 +14,8 @@ from photographs import photograph
 from PIL import Image
 
 from equivariant_nets import equivariance_error
-from equivariant_nets.regular import find_group
-from equivariant_nets.weights import weights_name
+from equivariant_nets.networks.regular import find_group
+from equivariant_nets.training.weights import weights_name
 
 E2, CONVENTIONAL = "retina_vessels_fundus_e2_segmentation", "retina_vessels_fundus_conventional_segmentation"
 

@@ -7,11 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from equivariant_nets.data import (
-    brain_structures_datalist,
-    check_brain_structures,
-    write_brain_phantoms,
-)
+from equivariant_nets.data import brain_structures_datalist, check_brain_structures, write_brain_phantoms
 from equivariant_nets.data.brain_structures.__main__ import main
 
 SECTIONS = ("training", "validation", "test")

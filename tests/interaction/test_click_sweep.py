@@ -8,7 +8,7 @@ import torch
 from monai.transforms import AsDiscreted
 from torch import nn
 
-from equivariant_nets.evaluation import RotationSweep
+from equivariant_nets.evaluation.poses import RotationSweep
 from equivariant_nets.interaction import ClickSweep, summarize_click_table
 
 NAMES = {"one": 1, "two": 2, "background": 0}

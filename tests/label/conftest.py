@@ -3,15 +3,11 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundles"))
-
 from clients import LABEL, MODELS, PHANTOM, Client, free_port
 
 from equivariant_nets.data import hippocampus_datalist, write_phantoms

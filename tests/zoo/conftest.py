@@ -2,13 +2,9 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundles"))
 from bundle_files import BUNDLES
 
 SMALL = "phantom_so3_segmentation"

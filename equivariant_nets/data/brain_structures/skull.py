@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from equivariant_nets.data.checks import describe_volume
-from equivariant_nets.switches import is_on
+from equivariant_nets.settings import is_on
 
 __all__ = ["CheckSkullStrippedd", "foreground_litres"]
 

@@ -15,13 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from equivariant_nets.data.brain_tumor.labels import CLASS_NAMES, CONVENTIONS
-from equivariant_nets.data.synthetic import (
-    checked_size,
-    ellipsoid_level,
-    save_volume,
-    smooth_field,
-    write_once,
-)
+from equivariant_nets.data.synthetic import checked_size, ellipsoid_level, save_volume, smooth_field, write_once
 from equivariant_nets.files import write_json
 from equivariant_nets.rotations import random_rotation
 

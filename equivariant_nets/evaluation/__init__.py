@@ -1,0 +1,1 @@
+"""Measured quality: scores upright and turned, their tables and plots."""

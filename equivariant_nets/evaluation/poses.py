@@ -1,0 +1,151 @@
+"""Segmentation quality against the pose of the patient, and against the size of the anatomy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Resize
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+from equivariant_nets.evaluation.plots import plot_rotation_curves, plot_scale_curves
+from equivariant_nets.evaluation.sweep import Sweep
+from equivariant_nets.rotations import plane_rotation, random_rotation
+from equivariant_nets.transforms import RotateMatrixd
+
+__all__ = ["RotationSweep", "ScaleSweep"]
+
+RANDOM = "random"  # stands in the plane column for uniformly random rotations
+LARGEST_FACTOR = 2
+
+
+class RotationSweep(Sweep):
+    """Dice against rotation angle, for turns in each plane and for uniformly random rotations.
+
+    A pose turns the preprocessed image (cubic splines, the border continued outwards) and its label map (one-hot
+    linear). The field of view is a box in the proportions of the turned volume, about its centre, of as many voxels as
+    before: a box that held all of the turned volume would be up to four times as large, and most of it filling. A
+    rotation of the lattice turns the box itself and loses nothing. The prediction is scored against the turned labels
+    in view. Beside each Dice stands the cost of interpolation: the Dice of the label map turned there and back. The
+    files are ``rotation_dice.csv`` and ``rotation_dice.png``.
+
+    Args:
+        angles_degrees: angles in each plane; 0 is measured once and counts for all.
+        planes: ``axial``, ``coronal``, ``sagittal``, or pairs of axes.
+        random_poses: uniformly random rotations of each case.
+        seed: of the random rotations. The same seed gives every network the same poses.
+        others: as for :class:`equivariant_nets.evaluation.sweep.Sweep`.
+
+    Raises:
+        ValueError: there is no pose or no such plane, and as :class:`equivariant_nets.evaluation.sweep.Sweep`.
+    """
+
+    kind = "rotation"
+    plot = staticmethod(plot_rotation_curves)
+
+    def __init__(
+        self,
+        *,
+        angles_degrees: Sequence[float] = (0, 30, 45, 60, 90, 120, 135, 150, 180),
+        planes: Sequence[str | tuple[int, int]] = ("axial", "coronal", "sagittal"),
+        random_poses: int = 8,
+        seed: int = 0,
+        **others: Any,
+    ) -> None:
+        super().__init__(**others)
+        if not random_poses and not (len(angles_degrees) and len(planes)):
+            raise ValueError(
+                "There is no pose to measure: give angles_degrees and planes, or random_poses of 1 or more."
+            )
+        for plane in planes:
+            plane_rotation(plane, 0)  # raises if there is no such plane
+        self.angles_degrees = angles_degrees
+        self.planes = planes
+        self.random_poses = random_poses
+        self.seed = seed
+
+    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Each plane at each angle, and random rotations after them."""
+        upright = self._turned(image, label, np.eye(3))
+        for plane in self.planes:
+            for angle in self.angles_degrees:
+                turned = self._turned(image, label, plane_rotation(plane, angle)) if angle % 360 else upright
+                yield {"plane": plane, "angle_degrees": angle}, turned
+        random_state = np.random.RandomState([self.seed, index])
+        for _ in range(self.random_poses):
+            matrix = random_rotation(random_state)
+            angle = np.rad2deg(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
+            yield {"plane": RANDOM, "angle_degrees": round(float(angle), 1)}, self._turned(image, label, matrix)
+
+    def _turned(self, image: Tensor, label: Tensor, matrix: np.ndarray) -> np.ndarray:
+        turn_label = RotateMatrixd("label", matrix, mode="one_hot")
+        turned_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")({"image": image})["image"]
+        turned: dict[Hashable, Any] = turn_label({"label": label})
+        there_and_back = turn_label.inverse(turned)["label"]
+        view = field_of_view(turned["label"].shape[1:], label.shape[1:])
+        return self.scores(_plain(turned_image[view]), _plain(turned["label"][view]), _plain(there_and_back), label)
+
+
+class ScaleSweep(Sweep):
+    """Dice against the size of the anatomy in voxels: every volume is shrunk, or enlarged, with its canvas.
+
+    A factor f resamples a volume to round(n f) voxels along each axis, about its centre: the image linearly, blurred by
+    a Gaussian before where it shrinks, as MONAI's ``Resize(anti_aliasing=True)``; the label map one-hot linear. The
+    prediction is scored against the resampled labels. Beside each Dice stands the cost of interpolation: the Dice of
+    the label map resampled there and back. The factor 1 changes nothing. The files are ``scale_dice.csv`` and
+    ``scale_dice.png``.
+
+    Args:
+        factors: sizes of the anatomy over its own, above 0 and up to 2.
+        others: as for :class:`equivariant_nets.evaluation.sweep.Sweep`.
+
+    Raises:
+        ValueError: there is no factor, or one out of range, and as :class:`equivariant_nets.evaluation.sweep.Sweep`.
+            When run, what the network raises for a volume that is too small for it.
+    """
+
+    kind = "scale"
+    plot = staticmethod(plot_scale_curves)
+
+    def __init__(self, *, factors: Sequence[float] = (1.0, 0.9, 0.8, 0.7), **others: Any) -> None:
+        super().__init__(**others)
+        if not len(factors):
+            raise ValueError("factors is empty: there is no size to measure; give some, such as [1.0, 0.8].")
+        if wrong := [factor for factor in factors if not 0 < factor <= LARGEST_FACTOR]:
+            raise ValueError(
+                f"factors={list(factors)} holds {wrong}: a factor is above 0 and at most {LARGEST_FACTOR}, where 0.5 "
+                "halves the anatomy along each axis."
+            )
+        self.factors = factors
+
+    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Each factor, in the order given."""
+        for factor in self.factors:
+            size = [max(1, round(n * factor)) for n in label.shape[1:]]
+            scaled = _plain(Resize(size, mode="trilinear", anti_aliasing=True)(image))
+            scaled_label = _resize_label(label, size)
+            there_and_back = _resize_label(scaled_label, label.shape[1:])
+            yield {"factor": factor}, self.scores(scaled, scaled_label, there_and_back, label)
+
+
+def field_of_view(canvas: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """The central box of a canvas ``(D, H, W)``, in its proportions, of about as many voxels as a volume of a size."""
+    shrink = (math.prod(size) / math.prod(canvas)) ** (1 / 3)
+    cuts = [math.ceil(side * (1 - shrink) / 2 - 0.5) for side in canvas]  # of each end
+    return (slice(None), *(slice(cut, side - cut) for cut, side in zip(cuts, canvas, strict=True)))
+
+
+def _resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
+    """A label map ``(1, D, H, W)`` at another size: at each voxel the label whose indicator, resampled, is highest."""
+    values = label.unique()  # of equals the lowest wins, the background first
+    indicators = torch.cat([label == value for value in values]).float()
+    return values[_plain(Resize(tuple(size), mode="trilinear")(indicators)).argmax(0, keepdim=True)]
+
+
+def _plain(volume: Any) -> Tensor:
+    """Without the metadata that MONAI's transforms add."""
+    return convert_to_tensor(volume, track_meta=False)

@@ -1,0 +1,1 @@
+"""Segmentation of the images of a folder."""

@@ -1,0 +1,327 @@
+"""Segment many images: shared between processes, without those that are finished, and past those that fail."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from ignite import distributed as idist
+from ignite.engine import Events
+from monai.data import Dataset, list_data_collate
+from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose, SaveImaged
+from tqdm import tqdm
+
+from equivariant_nets.data.checks import CHANNEL_FILES
+from equivariant_nets.data.images import images_folder
+from equivariant_nets.errors import find_cause
+from equivariant_nets.files import replace_file, write_json, write_text
+from equivariant_nets.fingerprints import checksum, content_of, differences, digest, fingerprint
+from equivariant_nets.inference.previews import PreviewSaver
+from equivariant_nets.settings import is_on
+from equivariant_nets.training.weights import weights_name
+
+__all__ = ["CohortError", "CohortEvaluator", "SaveSegmentationd"]
+
+SETTINGS_FILE = "segmented_with.json"
+CASES_FILE = "cases.csv"
+PREVIOUS = ".previous"  # a folder of results that were edited by hand, or whose case failed since
+RECORDS = ".segmented"  # a folder with a file for each result: what it was made of, and with
+SEGMENTED, FINISHED, FAILED = "segmented", "finished before", "failed"
+_MAX_LISTED = 10
+
+
+class CohortError(RuntimeError):
+    """Some cases were not segmented; all others were."""
+
+
+class CaseRecord(NamedTuple):
+    """What became of one case: a row of ``cases.csv``."""
+
+    image: str  # the first of its files
+    segmentation: str
+    status: str
+    seconds: float
+    problem: str
+    weights: str  # the file of the network's
+
+
+class _Case(NamedTuple):
+    files: list[Path]
+    outputs: list[Path]  # the segmentation first
+
+
+class SaveSegmentationd(SaveImaged):
+    """MONAI's ``SaveImaged`` for many images: in folders as theirs, and each file at once or not at all.
+
+    A file has a hidden name in its folder until it is complete.
+
+    Args:
+        keys: of label maps with metadata, which name the image.
+        output_dir: the folder of the results.
+        dataset_dir: what the images were found in; folders below it are repeated in ``output_dir``.
+        others: as for ``monai.transforms.SaveImaged``.
+
+    Raises:
+        OSError: on call, a file cannot be written.
+    """
+
+    def __init__(self, keys: Any, output_dir: str | Path, dataset_dir: str | Path, **kwargs: Any) -> None:
+        root = str(images_folder(dataset_dir))
+        super().__init__(keys, output_dir=str(output_dir), data_root_dir=root, separate_folder=False, **kwargs)
+        self.dataset_dir = Path(root)
+        layout: Any = self.saver.folder_layout
+        layout.makedirs = False  # a folder appears with its first file
+
+    def path_of(self, meta: Mapping[str, Any]) -> Path:
+        """The file that a label map with such metadata is written to."""
+        return Path(self.saver.folder_layout.filename(**self.saver.fname_formatter(meta, self.saver)))
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            path = self.path_of(d[key].meta)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with replace_file(path) as unfinished:
+                    self.saver(d[key], filename=str(unfinished).removesuffix(self.saver.output_ext))
+            except RuntimeError as error:  # MONAI's, with the text of a traceback
+                cause = str(error).strip().splitlines()[-1]
+                raise OSError(f"{path} cannot be written ({cause}). Check its folder, and the space left.") from None
+        return d
+
+
+class CohortEvaluator(SupervisedEvaluator):
+    """MONAI's evaluator for many images without labels: a case that fails is reported, and stops no other.
+
+    A case is finished when its results are there and were made from the same input by the same computation: the content
+    of its files, and the :func:`equivariant_nets.fingerprints.fingerprint` of preprocessing, network, inferer and
+    postprocessing with the weights. Finished cases are left out, all others are segmented anew; the log says what
+    differs. ``segmented_with.json`` in the output folder holds the fingerprint, the hidden folder ``.segmented`` what
+    each result was made of. Times and places of files do not count. A result that was edited by hand stays while its
+    case is finished; when the case is segmented anew, it goes to the hidden folder ``.previous``, as do results of a
+    case that now fails. The cases are dealt out to the processes of ``torch.distributed``, each case to one. Images are
+    loaded one by one.
+
+    What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
+    ``cases.csv`` lists all cases with their status, why those failed that did, and the file of the weights.
+
+    Args:
+        dataset: items with an ``image``, a path or several, and its transform.
+        output_dir: the folder that ``postprocessing`` and ``val_handlers`` write to.
+        postprocessing: its ``SaveSegmentationd`` names the results.
+        val_handlers: previews of a ``PreviewSaver`` among them are results too.
+        overwrite: segment finished cases again. On a command line, ``true`` or ``false``.
+        others: as for ``monai.engines.SupervisedEvaluator``.
+
+    Raises:
+        ValueError: ``overwrite`` is not legal; when it runs, two images have one name for their results.
+        FileExistsError: when it runs, a result is there that no ``segmented_with.json`` tells of.
+        OSError: when it runs, ``output_dir`` cannot be written to.
+        CohortError: when it has run, in the first process: cases failed.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        output_dir: str | Path,
+        postprocessing: Compose,
+        val_handlers: Sequence[Any] = (),
+        overwrite: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            val_data_loader=range(len(dataset)), postprocessing=postprocessing, val_handlers=val_handlers, **kwargs
+        )
+        self.dataset = dataset
+        self.output_dir = Path(output_dir).expanduser().absolute()
+        self.settings: dict[str, Any] = fingerprint(  # before anything is used: what is in use changes
+            preprocessing=dataset.transform,
+            network=self.network,
+            inferer=self.inferer,
+            postprocessing=postprocessing,
+        )
+        self.overwrite = is_on("overwrite", overwrite)
+        steps = [*postprocessing.transforms, *val_handlers]
+        self.writers = [step for step in steps if isinstance(step, SaveSegmentationd | PreviewSaver)]
+        self.cases: dict[int, _Case] = {}
+        self.records: dict[int, CaseRecord] = {}
+        self.add_event_handler(Events.STARTED, self._deal_out)  # behind the handler that loads the weights
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """Segment the cases, and write ``cases.csv``."""
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1 and idist.get_world_size() == 1:
+            raise RuntimeError(
+                "Several processes were started with the config of one: each would segment all cases. Add the bundle's "
+                "multi_gpu_inference.json to --config_file, behind inference.json."
+            )
+        self.state.epoch_length = len(self.dataset)
+        self.records = {}
+        super().run(global_epoch)
+        self._report()
+
+    def _deal_out(self, engine: SupervisedEvaluator) -> None:
+        self.cases = self._find_cases()
+        self.settings["weights"] = checksum(self.network)
+        # What is finished, the first process decides for all: the others may already be writing when one looks.
+        left: Any = idist.all_gather(self._cases_left() if idist.get_rank() == 0 else None)
+        own = left[0][idist.get_rank() :: idist.get_world_size()]
+        engine.state.epoch_length = len(own)
+        engine.set_data(own)
+
+    def _find_cases(self) -> dict[int, _Case]:
+        cases = {}
+        for index, item in enumerate(self.dataset.data):
+            files = [item["image"]] if isinstance(item["image"], str) else item["image"]
+            meta = {"filename_or_obj": files[0], **({CHANNEL_FILES: files} if files is item["image"] else {})}
+            cases[index] = _Case(
+                [Path(file) for file in files], [writer.path_of(meta).absolute() for writer in self.writers]
+            )
+        written = {path for case in cases.values() for path in case.outputs}
+        written |= {self.output_dir / SETTINGS_FILE, self.output_dir / CASES_FILE}
+        roots = [writer.dataset_dir for writer in self.writers if isinstance(writer, SaveSegmentationd)]
+        own_folder = {self.output_dir} if any(root in self.output_dir.parents for root in roots) else set()
+        cases = {
+            index: case
+            for index, case in cases.items()
+            if case.files[0] not in written and own_folder.isdisjoint(case.files[0].parents)
+        }
+        owners: dict[Path, Path] = {}
+        for case in cases.values():
+            for path in case.outputs:
+                if (other := owners.setdefault(path, case.files[0])) != case.files[0]:
+                    raise ValueError(
+                        f"The results of {other} and {case.files[0]} would both be written to {path}. Rename one of "
+                        "them, or choose images with --pattern."
+                    )
+        return cases
+
+    def _cases_left(self) -> list[int]:
+        """The cases to segment, of all processes; the others are recorded as finished."""
+        self._write_settings()
+        cases = tqdm(self.cases, "compare with what is finished", unit="case", leave=False, delay=2)
+        finished = [] if self.overwrite else [index for index in cases if self._is_finished(index)]
+        for index in finished:
+            self._record(index, FINISHED)
+        if finished:
+            text = f"{len(finished)} of {len(self.cases)} cases are finished; --overwrite true segments them again."
+            self.logger.info(text)
+        return [index for index in self.cases if index not in self.records]
+
+    def _write_settings(self) -> None:
+        """Replace the file of settings where these are others, and say what differs."""
+        path = self.output_dir / SETTINGS_FILE
+        try:
+            former = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            former = None
+        except ValueError:
+            former = {}
+        if former is None and not self.overwrite:
+            found = next((file for case in self.cases.values() for file in case.outputs if file.exists()), None)
+            if found is not None:
+                raise FileExistsError(
+                    f"{found} exists, and no {SETTINGS_FILE} in {self.output_dir} says how it came about. Give another "
+                    "--output_dir, or replace it with --overwrite true."
+                )
+        if former == self.settings:
+            return
+        if former is not None:
+            changes = differences(former, self.settings)
+            self.logger.warning(f"All cases in {self.output_dir} are segmented anew. What differs: {changes}.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, self.settings, indent=4)
+        except OSError as error:
+            text = f"{self.output_dir} cannot be written to: give another --output_dir. ({error})"
+            raise OSError(text) from error
+
+    def _record_file(self, index: int) -> Path:
+        case = self.cases[index]
+        name = os.path.relpath((case.outputs or case.files)[0], self.output_dir)
+        return self.output_dir / RECORDS / f"{digest(name)}.json"
+
+    def _made_of(self, index: int) -> dict[str, str]:
+        """What the results of a case are made of: the content of its files, all else in its item, and the settings."""
+        return {"input": digest(fingerprint(item=self.dataset.data[index])), "settings": digest(self.settings)}
+
+    def _is_finished(self, index: int) -> bool:
+        outputs = self.cases[index].outputs
+        if not outputs or not all(path.is_file() for path in outputs):
+            return False
+        return {**self._read_record(index), "results": None} == {**self._made_of(index), "results": None}
+
+    def _read_record(self, index: int) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._record_file(index).read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _edited(self, index: int) -> list[Path]:
+        """The results of a case that are no longer as they were written."""
+        written = self._read_record(index).get("results", {})
+        outputs = [path for path in self.cases[index].outputs if path.name in written and path.is_file()]
+        return [path for path in outputs if content_of(path) != written[path.name]]
+
+    def _put_aside(self, paths: Iterable[Path], why: str) -> None:
+        """Keep files whose place another result takes, or none."""
+        for path in paths:
+            if path.is_file():
+                kept = self.output_dir / PREVIOUS / os.path.relpath(path, self.output_dir)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(kept)
+                self.logger.warning(f"{path} {why}, and is kept as {kept}.")
+
+    def _iteration(self, engine: Any, index: Any) -> Any:
+        start = time.perf_counter()
+        problem = ""
+        try:
+            record = self._record_file(index)
+            self._put_aside(self._edited(index), "was edited by hand")
+            record.unlink(missing_ok=True)
+            made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
+            engine.state.batch = list_data_collate([self.dataset[index]])
+            output: Any = super()._iteration(engine, engine.state.batch)
+            record.parent.mkdir(parents=True, exist_ok=True)
+            results = {path.name: content_of(path) for path in self.cases[index].outputs}
+            write_json(record, {**made_of, "results": results})
+        except Exception as error:  # of a reader, a transform, the network, the memory or the disk
+            problem = " ".join(find_cause(error).text.split())
+            self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
+            self._put_aside(self.cases[index].outputs, "is the result of an earlier run")
+            engine.state.batch, output = None, []
+        if problem and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._record(index, FAILED if problem else SEGMENTED, time.perf_counter() - start, problem)
+        return output
+
+    def _record(self, index: int, status: str, seconds: float = 0.0, problem: str = "") -> None:
+        case = self.cases[index]
+        segmentation = str(case.outputs[0]) if case.outputs and status != FAILED else ""
+        weights = weights_name(getattr(self.state, "weights", None))
+        self.records[index] = CaseRecord(str(case.files[0]), segmentation, status, round(seconds, 3), problem, weights)
+
+    def _report(self) -> None:
+        shares: Any = idist.all_gather(self.records)
+        if idist.get_rank() != 0:
+            return
+        records = {index: record for share in shares for index, record in share.items()}
+        rows, text = [records[index] for index in sorted(records)], io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([CaseRecord._fields, *rows])
+        table = self.output_dir / CASES_FILE
+        write_text(table, text.getvalue())
+        counts = {status: sum(row.status == status for row in rows) for status in (SEGMENTED, FINISHED, FAILED)}
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        self.logger.info(f"{summary}. The results lie in {self.output_dir}, and {CASES_FILE} lists them.")
+        if failed := [row for row in rows if row.status == FAILED]:
+            listed = "".join(f"\n  {row.image}: {row.problem}" for row in failed[:_MAX_LISTED])
+            rest = f"\n  ... and {len(failed) - _MAX_LISTED} more" if len(failed) > _MAX_LISTED else ""
+            others = ", the others are segmented" if len(failed) < len(rows) else ""
+            raise CohortError(f"{len(failed)} of {len(rows)} cases failed{others}. See {table}.{listed}{rest}")

@@ -1,0 +1,1 @@
+"""What a training needs that MONAI lacks: to be resumed, weights, gradients, precision, several processes."""

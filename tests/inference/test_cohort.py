@@ -1,0 +1,317 @@
+"""Laws of segmenting many images: each once, past those that fail, and as if the run had never been stopped."""
+
+import csv
+import logging
+import os
+import re
+import shutil
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import Dataset
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import AsDiscreted, Compose, Spacingd
+
+import equivariant_nets.inference.cohort as cohort
+from equivariant_nets.data import CheckVolumed, LoadVolumed, image_datalist
+from equivariant_nets.inference.cohort import CohortError, CohortEvaluator, SaveSegmentationd
+from equivariant_nets.inference.previews import PreviewSaver
+
+
+class Threshold(torch.nn.Module):
+    """A network of one weight. Its memory does not suffice for volumes with a side of 9."""
+
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold = torch.nn.Parameter(torch.tensor(threshold))
+
+    def forward(self, x):
+        if 9 in x.shape:
+            raise torch.OutOfMemoryError("out of memory")
+        return (x > self.threshold).float()
+
+
+def write_images(folder, *names, size=(6, 7, 8)):
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        array = np.random.RandomState(seed).rand(*size).astype(np.float32)
+        nib.save(nib.Nifti1Image(array, np.eye(4)), folder / name)
+    return folder
+
+
+def evaluator(
+    dataset_dir, output_dir, pattern="**/*.nii.gz", threshold=0.5, level=0.5, pixdim=1.0, previews=False, **options
+):
+    preprocessing = Compose([LoadVolumed("image"), CheckVolumed("image"), Spacingd("image", pixdim)])
+    save = SaveSegmentationd("pred", output_dir, dataset_dir, output_postfix="seg", print_log=False)
+    return CohortEvaluator(
+        device=torch.device("cpu"), dataset=Dataset(image_datalist(dataset_dir, pattern), preprocessing),
+        network=Threshold(threshold), postprocessing=Compose([AsDiscreted("pred", threshold=level), save]),
+        val_handlers=[PreviewSaver(output_dir, dataset_dir=dataset_dir)] if previews else [], output_dir=output_dir,
+        **options,
+    )  # fmt: skip
+
+
+def segment(dataset_dir, output_dir, **options):
+    """Segment what is not finished; get the status of every image by its path in the folder."""
+    evaluator(dataset_dir, output_dir, **options).run()
+    return statuses(dataset_dir, output_dir)
+
+
+def table(output_dir):
+    with (output_dir / "cases.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def statuses(dataset_dir, output_dir):
+    return {os.path.relpath(row["image"], dataset_dir): row["status"] for row in table(output_dir)}
+
+
+def files(folder, pattern="*.nii.gz"):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob(pattern))
+
+
+def test_results_lie_as_their_images_do(tmp_path):
+    names = ["a/t1.nii.gz", "b/c/t1.nii.gz", "t1.nii.gz"]
+    write_images(tmp_path / "in", *names)
+    assert segment(tmp_path / "in", tmp_path / "out", previews=True) == dict.fromkeys(names, "segmented")
+    assert files(tmp_path / "out") == [name.replace("t1", "t1_seg") for name in names]
+    assert files(tmp_path / "out", "*.png") == [name.replace("t1.nii.gz", "t1_preview.png") for name in names]
+    for name in names:
+        image = nib.load(tmp_path / "in" / name).get_fdata()
+        found = nib.load(tmp_path / "out" / name.replace("t1", "t1_seg")).get_fdata()
+        assert np.array_equal(found, image > 0.5)
+
+
+def test_a_pattern_finds_images_in_folders_and_nothing_hidden(tmp_path):
+    write_images(tmp_path, "a.nii.gz", "b/c/a.nii.gz", "b/.a.nii.gz", ".b/a.nii.gz")
+    (tmp_path / "folder.nii.gz").mkdir()
+    found = {
+        pattern: [os.path.relpath(item["image"], tmp_path) for item in image_datalist(tmp_path, pattern)]
+        for pattern in ("*.nii.gz", "b/*/*.nii.gz", "**/*.nii.gz")
+    }
+    assert list(found.values()) == [["a.nii.gz"], ["b/c/a.nii.gz"], ["a.nii.gz", "b/c/a.nii.gz"]]
+    with pytest.raises(FileNotFoundError, match=r"matches '\*\*/\*\.jpg'; give .*another --pattern"):
+        image_datalist(tmp_path, "**/*.jpg")
+
+
+def test_a_case_that_fails_stops_no_other_and_is_told(tmp_path):
+    folder = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abcde"))
+    write_images(folder, "big.nii.gz", size=(9, 8, 7))
+    write_images(folder, "channels.nii.gz", size=(6, 7, 8, 2))
+    (folder / "b.nii.gz").write_bytes((folder / "b.nii.gz").read_bytes()[:100])
+    nib.save(nib.Nifti1Image(np.full((6, 7, 8), np.nan), np.eye(4)), folder / "d.nii.gz")
+    with pytest.raises(CohortError, match=r"4 of 7 cases failed(.|\n)*b\.nii\.gz.*truncated") as caught:
+        segment(folder, tmp_path / "out")
+    reasons = {"b": "truncated", "big": "OutOfMemoryError", "channels": "channels is 2; legal is 1", "d": "are NaN"}
+    rows = {row["image"].removeprefix(f"{folder}/").removesuffix(".nii.gz"): row for row in table(tmp_path / "out")}
+    assert sorted(rows) == ["a", "b", "big", "c", "channels", "d", "e"]
+    for name, row in rows.items():
+        assert row["status"] == ("failed" if name in reasons else "segmented")
+        assert reasons.get(name, "") in row["problem"]
+        assert row["problem"] in str(caught.value)
+        assert bool(row["segmentation"]) == (name not in reasons)
+    assert files(tmp_path / "out") == ["a_seg.nii.gz", "c_seg.nii.gz", "e_seg.nii.gz"]
+
+    write_images(folder, "b.nii.gz", "big.nii.gz", "channels.nii.gz", "d.nii.gz")
+    again = segment(folder, tmp_path / "out")
+    assert again == {f"{name}.nii.gz": "segmented" if name in reasons else "finished before" for name in rows}
+
+
+@pytest.mark.parametrize("output", ["in", "in/out"])
+def test_a_run_never_segments_what_an_earlier_one_wrote(tmp_path, output):
+    names = ["a.nii.gz", "b/a.nii.gz"]
+    folder, output = write_images(tmp_path / "in", *names), tmp_path / output
+    for expected in ("segmented", "finished before"):
+        assert segment(folder, output, pattern="**/*.*", previews=True) == dict.fromkeys(names, expected)
+    assert len(files(output, "*_seg.nii.gz")) == 2
+
+
+def test_what_decides_the_result_decides_what_is_finished(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+
+    def redone(**options):
+        return [name[0] for name, status in segment(folder, output, **options).items() if status == "segmented"]
+
+    assert redone() == ["a", "b"]
+    assert redone() == []
+    assert redone(threshold=0.6) == ["a", "b"]
+    assert np.array_equal(
+        nib.load(output / "a_seg.nii.gz").get_fdata(), nib.load(folder / "a.nii.gz").get_fdata() > 0.6
+    )
+    assert redone(threshold=0.6, level=0.4) == ["a", "b"]
+    assert redone(threshold=0.6, level=0.4) == []
+    assert redone() == ["a", "b"]
+    assert redone(overwrite="true") == ["a", "b"]
+    (output / "b_seg.nii.gz").unlink()
+    assert redone() == ["b"]
+    write_images(folder, "a.nii.gz", size=(6, 7, 5))
+    assert redone() == ["a"]
+    assert redone(previews=True) == ["a", "b"]
+    assert redone(previews=True) == []
+
+
+def test_an_image_counts_by_its_content_and_neither_by_its_time_nor_by_its_place(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    other = write_images(tmp_path / "other", "c.nii.gz", "a.nii.gz") / "a.nii.gz"
+    os.utime(other, (0, 0))
+    shutil.copy2(other, folder / "a.nii.gz")  # another patient, under a time stamp long ago
+    os.utime(folder / "b.nii.gz")  # the same patient, copied today
+    assert segment(folder, output) == {"a.nii.gz": "segmented", "b.nii.gz": "finished before"}
+    found = nib.load(output / "a_seg.nii.gz").get_fdata()
+    assert np.array_equal(found, nib.load(other).get_fdata() > 0.5)
+    folder.rename(tmp_path / "moved")
+    output.rename(tmp_path / "moved_out")
+    again = segment(tmp_path / "moved", tmp_path / "moved_out")
+    assert again == dict.fromkeys(["a.nii.gz", "b.nii.gz"], "finished before")
+
+
+def test_a_correction_by_hand_stays(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    corrected = nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), np.eye(4))
+    nib.save(corrected, output / "a_seg.nii.gz")
+    before = (output / "a_seg.nii.gz").read_bytes()
+    assert segment(folder, output) == {"a.nii.gz": "finished before"}
+    assert (output / "a_seg.nii.gz").read_bytes() == before
+    for level in (0.6, 0.7):  # other settings: the correction is kept, and later results of the network are not
+        assert segment(folder, output, level=level) == {"a.nii.gz": "segmented"}
+        assert (output / ".previous" / "a_seg.nii.gz").read_bytes() == before
+        assert not nib.load(output / "a_seg.nii.gz").get_fdata().all()
+
+
+def test_a_case_that_fails_now_loses_no_result_and_shows_none_of_before(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    before = {name: (output / f"{name}_seg.nii.gz").read_bytes() for name in "ab"}
+    with pytest.raises(CohortError, match=r"^2 of 2 cases failed\. See"):
+        segment(folder, output, inferer=SlidingWindowInferer((4, 4)))  # a mistyped option
+    assert files(output) == [f".previous/{name}_seg.nii.gz" for name in "ab"]
+    assert {name: (output / ".previous" / f"{name}_seg.nii.gz").read_bytes() for name in "ab"} == before
+    assert segment(folder, output) == {"a.nii.gz": "segmented", "b.nii.gz": "segmented"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"threshold": 0.6}, r"weights: sha256:\w{8} before, sha256:\w{8} now"),
+        ({"level": 0.6}, r"postprocessing\[0\]\.threshold\S*: \[?0\.5\]? before, \[?0\.6\]? now"),
+        ({"inferer": SlidingWindowInferer(4)}, r"inferer: \S*SimpleInferer before, \S*SlidingWindowInferer now"),
+        ({"pixdim": 2.0}, r"preprocessing\[2\]\.\S*pixdim: \[1\] before, \[2\] now"),
+    ],
+)  # fmt: skip
+def test_the_log_says_what_differs(tmp_path, caplog, changes, words):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    with caplog.at_level(logging.WARNING):
+        assert segment(folder, output, **changes) == {"a.nii.gz": "segmented"}
+    assert re.search(rf"are segmented anew\. What differs: (.*; )?{words}", caplog.text)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_is_stopped_within_a_file_leaves_no_half_of_it(tmp_path, monkeypatch):
+    folder, output = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abc")), tmp_path / "out"
+    write = nib.save
+
+    def write_a_half(image, path):
+        write(image, path)
+        if "b_seg" in str(path):
+            with open(path, "r+b") as file:
+                file.truncate(50)
+            raise Killed
+
+    monkeypatch.setattr(nib, "save", write_a_half)
+    with pytest.raises(Killed):
+        segment(folder, output, overwrite=True)
+    monkeypatch.undo()
+    assert [name for name in files(output) if not name.startswith(".")] == ["a_seg.nii.gz"]
+    status = segment(folder, output)
+    assert status == {"a.nii.gz": "finished before", "b.nii.gz": "segmented", "c.nii.gz": "segmented"}
+    assert files(output) == [f"{name}_seg.nii.gz" for name in "abc"]
+
+
+def test_images_are_loaded_one_by_one(tmp_path, monkeypatch):
+    folder, events = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), []
+    load, save = LoadVolumed.__call__, SaveSegmentationd.__call__
+    monkeypatch.setattr(LoadVolumed, "__call__", lambda *args: [events.append("load"), load(*args)][1])
+    monkeypatch.setattr(SaveSegmentationd, "__call__", lambda *args: [events.append("save"), save(*args)][1])
+    segment(folder, tmp_path / "out")
+    assert events == ["load", "save", "load", "save"]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_processes_share_the_cases(tmp_path, monkeypatch, processes):
+    folder, output = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abcd")), tmp_path / "out"
+    segment(folder, output)
+    (output / "a_seg.nii.gz").unlink()
+    (output / "c_seg.nii.gz").unlink()
+    (output / "d_seg.nii.gz").unlink()
+    dealt, segmented = [], []
+    for rank in range(processes):
+
+        def gather(value):
+            if isinstance(value, list):
+                dealt.append(value)
+            return [dealt[0]] if value is None or isinstance(value, list) else [value]
+
+        world = SimpleNamespace(get_rank=lambda r=rank: r, get_world_size=lambda: processes, all_gather=gather)
+        monkeypatch.setattr(cohort, "idist", world)
+        engine = evaluator(folder, output)
+        engine.run()
+        segmented += [index for index, record in engine.records.items() if record.status == "segmented"]
+    assert sorted(segmented) == [0, 2, 3]
+    assert len(files(output)) == 4
+
+
+def test_results_of_unknown_origin_are_kept(tmp_path):
+    folder = write_images(tmp_path / "in", "a.nii.gz", "a_seg.nii.gz")
+    before = (folder / "a_seg.nii.gz").read_bytes()
+    with pytest.raises(FileExistsError, match=r"a_seg\.nii\.gz exists, and no segmented_with\.json"):
+        segment(folder, folder)
+    assert (folder / "a_seg.nii.gz").read_bytes() == before
+    assert files(folder, "*") == ["a.nii.gz", "a_seg.nii.gz"]
+
+
+def test_two_images_of_one_name_are_named(tmp_path):
+    folder = write_images(tmp_path / "in", "a.nii.gz", "a.nii")
+    with pytest.raises(ValueError, match=r"a\.nii and .*a\.nii\.gz would both be written to .*a_seg\.nii\.gz"):
+        segment(folder, tmp_path / "out", pattern="*")
+
+
+def test_an_output_folder_that_cannot_be_written_is_named_before_anything_is_segmented(tmp_path):
+    folder = write_images(tmp_path / "in", "a.nii.gz")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/out cannot be written to: give another --output_dir"):
+        segment(folder, tmp_path / "file" / "out")
+
+
+def test_a_disk_that_is_full_is_told_of_each_case(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz")
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nib, "save", fail)
+    with pytest.raises(CohortError, match=r"a_seg\.nii\.gz cannot be written \(OSError.*No space left"):
+        segment(folder, tmp_path / "out")
+    assert [row["status"] for row in table(tmp_path / "out")] == ["failed", "failed"]
+
+
+def test_an_overwrite_that_is_neither_true_nor_false_is_an_error(tmp_path):
+    folder = write_images(tmp_path / "in", "a.nii.gz")
+    with pytest.raises(ValueError, match="overwrite='yes' is not legal: give true or false"):
+        evaluator(folder, tmp_path, overwrite="yes")
+
+
+def test_processes_without_their_config_are_an_error(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "in", "a.nii.gz")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match=r"Add the bundle's multi_gpu_inference\.json"):
+        segment(folder, tmp_path / "out")

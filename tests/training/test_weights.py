@@ -1,0 +1,137 @@
+"""Laws of the weights that evaluation and inference use: those that were meant, or an error, and said in the log."""
+
+import logging
+import os
+
+import pytest
+import torch
+
+from equivariant_nets.training.weights import WeightsPath, load_weights, weights_name
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """In the current folder a bundle with weights; a training; one without a validation; one whose state is gone; two
+    that began anew in the folder of an earlier one: before their first epoch, and their first validation."""
+    monkeypatch.chdir(tmp_path)
+    states = {
+        "trained/training_state.pt": {"handlers": [{"_saved": [(0.5, "model.pt")]}, {"counter": 0}]},
+        "begun/training_state.pt": {"handlers": [{"_saved": []}, {"counter": 0}]},
+        "anew/training_state_previous.pt": {"handlers": [{"_saved": [(0.5, "model.pt")]}]},
+        "again/training_state.pt": {"handlers": [{"_saved": []}]},
+        "again/training_state_previous.pt": {"handlers": [{"_saved": [(0.5, "model.pt")]}]},
+    }
+    models = [f"{folder}/model.pt" for folder in ("bundle/models", "trained", "kept", "torn", "anew", "again")]
+    for file, content in {**states, **{model: torch.nn.Linear(2, 1).state_dict() for model in models}}.items():
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, path)
+    (tmp_path / "torn" / "training_state.pt").write_bytes(b"torn")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("output_dir", "ckpt_dir", "found"),
+    [
+        ("trained", None, "trained/model.pt"),
+        ("kept", None, "kept/model.pt"),
+        ("torn", None, "torn/model.pt"),
+        ("new", None, "bundle/models/model.pt"),
+        ("new", "trained", "trained/model.pt"),
+        ("trained", "kept", "kept/model.pt"),
+        ("trained", "bundle/models", "bundle/models/model.pt"),
+    ],
+)
+def test_weights_are_those_given_then_those_trained_then_those_shipped(folders, output_dir, ckpt_dir, found):
+    assert os.fspath(WeightsPath("bundle", output_dir, ckpt_dir)) == found
+
+
+@pytest.mark.parametrize(
+    ("bundle", "output_dir", "ckpt_dir", "problem"),
+    [
+        ("bundle", "trained", "new", "ckpt_dir new holds no model.pt. Give the folder of a training, or --ckpt_path"),
+        ("bundle", "new", "new", "ckpt_dir new holds no model.pt"),
+        ("bundle", "begun", None, "training in begun has not reached its first validation, .* --resume True, or"),
+        ("bundle", "trained", "begun", "training in begun has not reached its first validation"),
+        ("bundle", "anew", None, "training in anew has not reached its first validation"),
+        ("bundle", "new", "again", "training in again has not reached its first validation"),
+        ("bare", "new", None, "new holds no training, and the bundle has no bare/models/model.pt. Train it"),
+    ],
+)
+def test_other_weights_never_stand_in_for_those_that_are_missing(folders, bundle, output_dir, ckpt_dir, problem):
+    path = WeightsPath(bundle, output_dir, ckpt_dir)  # a workflow can be built without weights
+    with pytest.raises(FileNotFoundError, match=problem):
+        os.fspath(path)
+
+
+def test_what_was_found_stays_whatever_is_written_later(folders):
+    path = WeightsPath("bundle", "new")
+    before = os.fspath(path)
+    (folders / "new").mkdir()
+    (folders / "trained" / "model.pt").rename(folders / "new" / "model.pt")
+    assert os.fspath(path) == before
+
+
+def test_tables_tell_weights_of_one_path_apart(folders):
+    before = weights_name("kept/model.pt")
+    assert before.startswith("kept/model.pt sha256:")
+    torch.save(torch.nn.Linear(2, 1).state_dict(), "kept/model.pt")
+    assert weights_name("kept/model.pt") != before
+    assert weights_name(None) == "in memory"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"no weights", "is damaged, or no file of weights. Give --ckpt_path"),
+        (b"", "is damaged, or no file of weights"),
+        ({"fingerprint": {}, "network": {}}, "holds the state of a training, and no weights alone"),
+        ([1, 2], "holds a list, and no weights alone"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(tmp_path, content, problem):
+    path = tmp_path / "other.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=problem) as caught:
+        load_weights(torch.nn.Linear(2, 1), path, tmp_path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"),
+    [
+        (WeightsPath("bundle", "new"), "bundle/models/model.pt (the bundle's own)"),
+        ("../bundle/models/model.pt", "../bundle/models/model.pt (the bundle's own)"),
+        (WeightsPath("bundle", "trained"), "trained/model.pt (trained in trained)"),
+        ("kept/model.pt", "kept/model.pt (not the bundle's own)"),
+    ],
+    ids=["shipped", "shipped, from elsewhere", "trained", "other"],
+)
+def test_one_line_of_the_log_says_which_weights_are_used(folders, path, origin, caplog, monkeypatch):
+    if str(path).startswith(".."):
+        (folders / "elsewhere").mkdir()
+        monkeypatch.chdir(folders / "elsewhere")
+    root = "../bundle" if str(path).startswith("..") else "bundle"
+    network = torch.nn.Linear(2, 1)
+    with caplog.at_level(logging.INFO):
+        assert load_weights(network, path, root) == os.fspath(path)
+    assert caplog.messages == [f"Weights: {origin}"]
+    saved = torch.load(path, weights_only=True)
+    assert all(torch.equal(value, saved[key]) for key, value in network.state_dict().items())
+
+
+def test_a_file_that_is_missing_or_of_another_network_is_an_error(folders):
+    with pytest.raises(FileNotFoundError, match=r"weights none\.pt do not exist. Give --ckpt_path"):
+        load_weights(torch.nn.Linear(2, 1), "none.pt", "bundle")
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        load_weights(torch.nn.Linear(3, 1), "kept/model.pt", "bundle")
+
+
+def test_weights_under_the_key_model_load_too(folders):
+    network = torch.nn.Linear(2, 1)
+    torch.save({"model": {key: torch.ones_like(value) for key, value in network.state_dict().items()}}, "keyed.pt")
+    load_weights(network, "keyed.pt", "bundle")
+    assert all((value == 1).all() for value in network.state_dict().values())

@@ -23,6 +23,7 @@ from equivariant_nets.data.brain_tumor import (
     write_tumor_phantoms,
 )
 from equivariant_nets.data.checks import CheckVolumed, LoadVolumed
+from equivariant_nets.data.filling import NormalizeContentd, filling_mask
 from equivariant_nets.data.fundus import FieldOfViewd, NormalizeFundusd, PatchDataset, direction_shares
 from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
 from equivariant_nets.data.images import image_datalist
@@ -37,6 +38,7 @@ __all__ = [
     "FieldOfViewd",
     "LabelToRegionsd",
     "LoadVolumed",
+    "NormalizeContentd",
     "NormalizeFundusd",
     "PatchDataset",
     "RegionLoss",
@@ -51,6 +53,7 @@ __all__ = [
     "direction_shares",
     "download_brain_tumor",
     "download_hippocampus",
+    "filling_mask",
     "hippocampus_datalist",
     "image_datalist",
     "label_to_regions",

@@ -23,7 +23,7 @@ from equivariant_nets.data.brain_tumor import (
     write_tumor_phantoms,
 )
 from equivariant_nets.data.checks import CheckVolumed, LoadVolumed
-from equivariant_nets.data.filling import NormalizeContentd, filling_mask
+from equivariant_nets.data.filling import NormalizeContentd, filling_mask, is_content
 from equivariant_nets.data.fundus import FieldOfViewd, NormalizeFundusd, PatchDataset, direction_shares
 from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
 from equivariant_nets.data.images import image_datalist
@@ -56,6 +56,7 @@ __all__ = [
     "filling_mask",
     "hippocampus_datalist",
     "image_datalist",
+    "is_content",
     "label_to_regions",
     "phantom",
     "phantom_datalist",

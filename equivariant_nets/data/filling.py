@@ -13,12 +13,13 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
 from scipy import ndimage
 
-__all__ = ["NormalizeContentd", "filling_mask"]
+__all__ = ["NormalizeContentd", "filling_mask", "is_content"]
 
 _BORDER_SHARE = 0.1  # of the voxels at the border that filling takes at least; tissue takes 0.025 of them by one value
 _TOLERANCE = 0.01  # of the distance of content from it: splines ring, and lossy files are not constant
 _RIM = 2  # voxels where content and filling are mixed by interpolation
 _OUTLIER = 5.0
+_LEAST = 1e-3  # so that no content is 0, as filling is
 _DEVIATIONS = 3.29  # from the 5th to the 95th percentile of a normal distribution
 
 
@@ -64,7 +65,7 @@ def _content_distance(distance: np.ndarray) -> float:
 
 
 class NormalizeContentd(MapTransform):
-    """The content of a volume about its median, in units of its range; filling becomes 0, the median of content.
+    """The content of a volume about its median, in units of its range; filling, and nothing else, becomes 0.
 
     y = 3.29 (x - median) / (95th - 5th percentile), cut at -5 and 5: a standard deviation is about 1. The percentiles
     are those of the content (see :func:`filling_mask`), without the two voxels beside filling and the border of the
@@ -102,4 +103,12 @@ def _normalized(values: np.ndarray) -> np.ndarray:
     inner = ndimage.binary_erosion(content, iterations=_RIM)
     low, median, high = np.percentile(values[inner if inner.any() else content], (5, 50, 95))
     spread = (high - low) / _DEVIATIONS or 1.0
-    return np.where(filling, 0.0, np.clip((values - median) / spread, -_OUTLIER, _OUTLIER))
+    normalized = np.clip((values - median) / spread, -_OUTLIER, _OUTLIER)
+    normalized[np.abs(normalized) < _LEAST] = _LEAST
+    return np.where(filling, 0.0, normalized)
+
+
+def is_content(normalized: torch.Tensor) -> torch.Tensor:
+    """Where an image that :class:`NormalizeContentd` returned is not filling, for ``CropForegroundd``: booleans of the
+    same shape."""
+    return normalized != 0

@@ -42,7 +42,8 @@ class SteerableUNet(UNet):
         group: ``SO3``; ``O3`` for equivariance under reflections too (the features then need odd irreps as well).
         lmax: highest order of the spherical harmonics in the kernels.
         radial_basis: ``gaussian_rings``, or the paper's ``smooth_finite``.
-        normalization: ``instance``, ``batch`` or ``none``.
+        normalization: ``instance``, ``batch`` or ``none``; or ``content``: ``instance`` over the voxels where the input
+            is not 0, and 0 outside, so that filled corners count nowhere.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max`` (of the norm, for irreps other than 0e).
         dropout: probability of dropping an irrep after each layer.
         decoder_features: irreps of the first level of the decoder, where they differ; ``30x0e`` for scalars only.

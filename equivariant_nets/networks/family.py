@@ -34,6 +34,7 @@ class Family(Protocol):
     the representation of concatenated channels."""
 
     spatial_dims: int
+    normalization: str
     downsampling: str
     input: Any
     output: Any

@@ -17,10 +17,14 @@ from equivariant_nets.networks.precision import widened
 __all__ = [
     "ACTIVATIONS",
     "PlainAffine",
+    "PlainContentBlock",
+    "PlainContentNorm",
     "PlainGate",
     "PlainInstanceNorm",
     "PlainMaxPool",
     "activate",
+    "content_mask",
+    "content_moments",
     "gated",
     "materialize",
     "moments",
@@ -161,6 +165,63 @@ class PlainInstanceNorm(nn.Module):
         shift = widened(self.bias) - mean * scale
         shape = list(scale.shape) + [1] * (x.dim() - 2)
         return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype)
+
+
+def content_mask(x: Tensor) -> Tensor:
+    """Where features ``(B, C, *spatial)`` are not 0 in all channels: 1, else 0; ``(B, 1, *spatial)``."""
+    return (x != 0).any(1, keepdim=True).to(x.dtype)
+
+
+def content_moments(x: Tensor, content: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
+    """The :func:`moments` of x ``(B, C, *spatial)`` over the voxels of a mask ``(B, 1, *spatial)``: each ``(B, C)``."""
+    weights = content.to(x.dtype).flatten(2)
+    values = x.flatten(2)
+    count = weights.sum(2).clamp(min=1)
+    mean = (values * weights).sum(2) / count
+    mean = torch.where(centred, mean, torch.zeros_like(mean))
+    return mean, ((values - mean.unsqueeze(2)).square() * weights).sum(2) / count
+
+
+class PlainContentNorm(PlainInstanceNorm):
+    """:class:`PlainInstanceNorm` with the statistics of the voxels of a mask; 0 outside.
+
+    Shape: ``(B, C, *spatial)`` and the mask ``(B, 1, *spatial)`` to the same as x.
+    """
+
+    def forward(self, x: Tensor, content: Tensor) -> Tensor:  # type: ignore[override]
+        wide = widened(x)
+        mean, square = content_moments(wide, content, self.centred)
+        square = (square.unsqueeze(2) * widened(self.average)).sum(1)
+        scale = widened(self.weight) * torch.rsqrt(square + self.eps)
+        shift = widened(self.bias) - mean * scale
+        shape = list(scale.shape) + [1] * (x.dim() - 2)
+        return torch.addcmul(shift.view(shape), wide, scale.view(shape)).to(x.dtype) * content.to(x.dtype)
+
+
+class PlainContentBlock(nn.Module):
+    """Convolutions, each with a :class:`PlainContentNorm` and a gate after it, over the content of their input.
+
+    Args:
+        convolutions: in order.
+        norms: behind each.
+        gates: behind each of these.
+
+    Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``, 0 where all channels of the input are.
+    """
+
+    def __init__(
+        self, convolutions: Sequence[nn.Module], norms: Sequence[nn.Module], gates: Sequence[nn.Module]
+    ) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norms = nn.ModuleList(norms)
+        self.gates = nn.ModuleList(gates)
+
+    def forward(self, x: Tensor) -> Tensor:
+        content = content_mask(x)
+        for convolution, norm, gate in zip(self.convolutions, self.norms, self.gates):  # noqa: B905
+            x = gate(norm(convolution(x), content)) * content.to(x.dtype)
+        return x
 
 
 def activate(x: Tensor, name: str) -> Tensor:

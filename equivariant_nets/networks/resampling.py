@@ -15,9 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equivariant_nets.networks.materialize import PlainMaxPool
+from equivariant_nets.networks.materialize import PlainMaxPool, content_mask
 
-__all__ = ["LINEAR_DOWNSAMPLINGS", "Downsample", "MaxPool", "Upsample", "max_pool_windows"]
+__all__ = [
+    "LINEAR_DOWNSAMPLINGS",
+    "ContentDownsample",
+    "ContentUpsample",
+    "Downsample",
+    "MaxPool",
+    "Upsample",
+    "max_pool_windows",
+]
 
 # Window weights at the distances 0, 1/2, 1, 3/2 and 2 voxels from the centre of a coarse voxel. `blur` is [1 3 3 1] on
 # even axes and [1 8 14 8 1] on odd ones: both remove the Nyquist frequency and both have variance 3/4, so that a
@@ -124,6 +132,44 @@ class Upsample(nn.Module):
 
     def extra_repr(self) -> str:
         return f"axes {self.axes}"
+
+
+def _over_content(resampled: Tensor, least: float) -> Tensor:
+    """Features of which the last channel says how much of their window was content: their mean over this content, and
+    0 where it is not more than a least share."""
+    share = resampled[:, -1:]
+    return torch.where(share > least, resampled[:, :-1] / share.clamp(min=least), torch.zeros_like(share))
+
+
+class ContentDownsample(nn.Module):
+    """:class:`Downsample` over the content, where not all channels are 0: windows are cut there as at the border of the
+    canvas, and their weights are normalised. A third of a window is no content: one that is centred on the corner of a
+    box has more, and one beside its face less.
+
+    Args and shape: as for :class:`Downsample`.
+    """
+
+    def __init__(self, window: str, halved: Sequence[bool]) -> None:
+        super().__init__()
+        self.resample = Downsample(window, halved)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _over_content(self.resample(torch.cat([x, content_mask(x)], 1)), 1 / 3)
+
+
+class ContentUpsample(nn.Module):
+    """:class:`Upsample` over the content, where not all channels are 0, as :class:`ContentDownsample`. Half a
+    window is no content, as beside the face of a box.
+
+    Args and shape: as for :class:`Upsample`.
+    """
+
+    def __init__(self, halved: Sequence[bool]) -> None:
+        super().__init__()
+        self.resample = Upsample(halved)
+
+    def forward(self, x: Tensor, size: list[int]) -> Tensor:
+        return _over_content(self.resample(torch.cat([x, content_mask(x)], 1), size), 1 / 2)
 
 
 def max_pool_windows(size: Sequence[int], halved: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equivariant_nets.networks.family import Family
 from equivariant_nets.networks.lattice import Lattice, lattices
-from equivariant_nets.networks.resampling import LINEAR_DOWNSAMPLINGS, Upsample
+from equivariant_nets.networks.resampling import LINEAR_DOWNSAMPLINGS, ContentUpsample, Upsample
 
 __all__ = ["PlainUNet", "UNet"]
 
@@ -161,6 +161,7 @@ class UNet(PlainUNet):
 
         encoders, decoders = nn.ModuleList(), nn.ModuleList()
         downsamples, upsamples = nn.ModuleList([nn.Identity()]), nn.ModuleList()
+        upsample = ContentUpsample if family.normalization == "content" else Upsample
         rep = family.input
         for level in range(depth + 1):
             encoders.append(block(level, rep, level))
@@ -169,7 +170,7 @@ class UNet(PlainUNet):
                 downsamples.append(family.downsample(rep, levels[level]))
         for number, level in enumerate(reversed(range(depth)), start=depth + 1):
             decoders.append(block(number, rep + plan[level][1], level))
-            upsamples.append(Upsample(levels[level].halved))
+            upsamples.append(upsample(levels[level].halved))
             rep = plan[number][1]
         in_channels = getattr(family.input, "dim", family.input)
         super().__init__(encoders, downsamples, decoders, upsamples, family.head(rep), in_channels, levels)

@@ -19,6 +19,7 @@ OPTIONS = {
     "default": {},
     "batch": {"normalization": "batch"},
     "none": {"normalization": "none"},
+    "content": {"normalization": "content", "dropout": 0.2},
     "max": {"downsampling": "max", "features": "1x1e+2x0e+1x2e"},
     "gates by convolution": {"gates": "convolution", "activation": "silu"},
     "no scalars": {"features": "1x1e+1x2e", "irreps_out": "1x1e"},

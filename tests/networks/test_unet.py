@@ -32,6 +32,7 @@ VARIANTS = {
     "max": {"downsampling": "max"},
     "batch": {"normalization": "batch"},
     "none": {"normalization": "none"},
+    "content": {"normalization": "content"},
     "size 5": {"kernel_size": 5},
     "smooth_finite": {"radial_basis": "smooth_finite"},
     "smooth_finite 5": {"radial_basis": "smooth_finite", "kernel_size": 5},
@@ -350,7 +351,7 @@ def test_2d_network_says_that_it_takes_2d_images():
         ({"depth": -1}, "depth=-1 must be 0 or more"),
         (
             {"normalization": "layer"},
-            r"normalization='layer' is not known; choose from \['instance', 'batch', 'none'\]",
+            r"normalization='layer' is not known; choose from \['instance', 'batch', 'none'",
         ),
         ({"downsampling": "stride"}, r"downsampling='stride' is not known; choose from \['blur', 'average', 'max'\]"),
     ],

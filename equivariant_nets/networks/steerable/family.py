@@ -11,19 +11,20 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from equivariant_nets.networks.family import numbered
 from equivariant_nets.networks.lattice import Lattice
+from equivariant_nets.networks.materialize import PlainContentBlock, content_mask
 from equivariant_nets.networks.precision import autocast_off
-from equivariant_nets.networks.resampling import Downsample
+from equivariant_nets.networks.resampling import ContentDownsample, Downsample
 from equivariant_nets.networks.steerable.basis import KernelSpace, reachable
 from equivariant_nets.networks.steerable.convolution import Convolution
 from equivariant_nets.networks.steerable.dropout import Dropout
 from equivariant_nets.networks.steerable.gate import Gate
 from equivariant_nets.networks.steerable.irreps import num_gates, parse_irreps
-from equivariant_nets.networks.steerable.normalization import BatchNorm, InstanceNorm
+from equivariant_nets.networks.steerable.normalization import BatchNorm, ContentNorm, InstanceNorm
 from equivariant_nets.networks.steerable.pooling import NormMaxPool
 
 __all__ = ["SteerableFamily"]
 
-NORMALIZATIONS = {"instance": InstanceNorm, "batch": BatchNorm, "none": None}
+NORMALIZATIONS = {"instance": InstanceNorm, "batch": BatchNorm, "none": None, "content": ContentNorm}
 
 
 class Block(nn.Sequential):
@@ -48,6 +49,28 @@ class Block(nn.Sequential):
     def materialize(self) -> nn.Sequential:
         """The same layers one by one, for :func:`equivariant_nets.materialize`."""
         return nn.Sequential(*self)
+
+
+class ContentBlock(nn.Sequential):
+    """Layers in order, over the content of their input: where not all of its channels are 0. Outside, the output is 0.
+
+    So what a volume is filled with, once it is 0, is as what lies outside the canvas: it enters no statistics, and
+    convolutions see zeros there at every level.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        content = content_mask(x)
+        for module in self:
+            if isinstance(module, ContentNorm):
+                x = module(x, content)
+            else:
+                x = module(x) * content if isinstance(module, Gate) else module(x)
+        return x
+
+    def materialize(self) -> PlainContentBlock:
+        """The same layers, for :func:`equivariant_nets.materialize`."""
+        kinds = (Convolution, ContentNorm, Gate)
+        return PlainContentBlock(*([layer for layer in self if isinstance(layer, kind)] for kind in kinds))
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -79,6 +102,11 @@ class SteerableFamily:
     ) -> None:
         if normalization not in NORMALIZATIONS:
             raise ValueError(f"normalization={normalization!r} is not known; choose from {list(NORMALIZATIONS)}.")
+        if (normalization, downsampling) == ("content", "max"):
+            raise ValueError(
+                "normalization='content' averages over content: it does not go with downsampling='max'. Choose blur or "
+                "average."
+            )
         self.input = parse_irreps(irreps_in, space.group, "irreps_in")
         self.output = parse_irreps(irreps_out, space.group, "irreps_out")
         self._encoder = parse_irreps(features, space.group, "features")
@@ -128,7 +156,8 @@ class SteerableFamily:
 
     def block(self, rep_in: o3.Irreps, middle: o3.Irreps, rep_out: o3.Irreps, lattice: Lattice) -> nn.Module:
         layers = [*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice)]
-        return Block(numbered(layers, Dropout))
+        block = ContentBlock if self.normalization == "content" else Block
+        return block(numbered(layers, Dropout))
 
     def _layer(self, rep_in: o3.Irreps, rep_out: o3.Irreps, lattice: Lattice) -> list[nn.Module]:
         gate = Gate(rep_out, self.activation, self.gates)
@@ -150,6 +179,8 @@ class SteerableFamily:
         return self._convolution(rep_in, rep_out, kernel_size=1, allow_zero=True)
 
     def downsample(self, rep: o3.Irreps, lattice: Lattice) -> nn.Module:
+        if self.normalization == "content":
+            return ContentDownsample(self.downsampling, lattice.halved)
         if self.downsampling == "max":
             return NormMaxPool(rep, lattice.halved)
         return Downsample(self.downsampling, lattice.halved)

@@ -9,11 +9,17 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from equivariant_nets.networks.constants import Constant
-from equivariant_nets.networks.materialize import PlainAffine, PlainInstanceNorm, moments
+from equivariant_nets.networks.materialize import (
+    PlainAffine,
+    PlainContentNorm,
+    PlainInstanceNorm,
+    content_moments,
+    moments,
+)
 from equivariant_nets.networks.precision import autocast_off, widened
 from equivariant_nets.networks.steerable.irreps import average_of_irrep, irrep_of_channel, is_scalar, is_scalar_channel
 
-__all__ = ["BatchNorm", "InstanceNorm"]
+__all__ = ["BatchNorm", "ContentNorm", "InstanceNorm"]
 
 
 class _Norm(nn.Module):
@@ -91,6 +97,36 @@ class InstanceNorm(_Norm):
         weight, bias = (values.detach().to(self.weight.dtype) for values in self._affine_of_channels())
         over_components = self._average.like(weight)[:, self._irrep_of_channel.like(weight)]
         return PlainInstanceNorm(weight, bias, self._is_scalar.like(weight), over_components, self.eps)
+
+
+class ContentNorm(_Norm):
+    """Normalization with the statistics of the content of each sample, the voxels of a mask; 0 outside.
+
+    Where the mask holds all voxels, it is :class:`InstanceNorm`, and weights of one fit the other.
+
+    Args:
+        irreps: channels of the features.
+        eps: added to the mean square.
+
+    Shape: ``(B, irreps.dim, D, H, W)`` and the mask ``(B, 1, D, H, W)``, 1 in the content and 0 outside, to the
+    features.
+    """
+
+    def affine(self, x: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        wide = x.to(torch.promote_types(self.weight.dtype, torch.float32))
+        mean, square = content_moments(wide, content, self._is_scalar.like(x))
+        return self._affine(mean, square @ self._average.like(square))
+
+    def forward(self, x: Tensor, content: Tensor) -> Tensor:  # type: ignore[override]
+        with autocast_off(x):
+            scale, shift = (values.reshape(*values.shape, *[1] * (x.dim() - 2)) for values in self.affine(x, content))
+            return torch.addcmul(shift, x.to(scale.dtype), scale).to(x.dtype) * content.to(x.dtype)
+
+    def materialize(self) -> PlainContentNorm:
+        """The same as plain tensor operations."""
+        weight, bias = (values.detach().to(self.weight.dtype) for values in self._affine_of_channels())
+        over_components = self._average.like(weight)[:, self._irrep_of_channel.like(weight)]
+        return PlainContentNorm(weight, bias, self._is_scalar.like(weight), over_components, self.eps)
 
 
 class BatchNorm(_Norm):

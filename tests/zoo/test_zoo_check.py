@@ -1,14 +1,12 @@
 """The check finds nothing wrong with the bundles, and each of its rules fires on a bundle that breaks it."""
 
 import json
-import os
-import subprocess
-import sys
 
 import fire
 import pytest
 from bundle_files import BUNDLES, NAMES, WITHOUT_WEIGHTS
 from damages import IMAGE, PRED, edit, meta, remove, replace, says, write
+from fresh import run_module
 from monai.bundle import ConfigParser
 from monai.utils import OptionalImportError
 
@@ -27,9 +25,8 @@ def test_every_bundle_is_sound(name):
 
 
 def test_the_command_passes_on_all_bundles_and_notes_those_without_weights():
-    command = [sys.executable, "-m", "equivariant_nets.zoo", "check", *(f"bundles/{name}/" for name in NAMES)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=BUNDLES.parent, env=environment, capture_output=True, text=True, check=False)
+    command = ["equivariant_nets.zoo", "check", *(f"bundles/{name}/" for name in NAMES)]
+    result = run_module(*command, cwd=BUNDLES.parent)
     assert result.returncode == 0, result.stdout
     *notes, last = result.stdout.splitlines()
     assert last == f"{len(NAMES)} bundles, no findings"

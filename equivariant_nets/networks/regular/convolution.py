@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,18 +21,6 @@ __all__ = ["Channels", "DepthwiseConvolution", "Fields", "GroupConvolution"]
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Plain channels, which a group does nothing but move: those of an image."""
-
-    count: int
-
-    @property
-    def dim(self) -> int:
-        """Number of channels."""
-        return self.count
-
-
-@dataclass(frozen=True)
 class Fields:
     """Fields of a regular representation: each has as many channels as the group has elements, side by side."""
 
@@ -46,6 +34,13 @@ class Fields:
 
     def __add__(self, other: Fields) -> Fields:
         return Fields(self.count + other.count, self.order)
+
+
+@dataclass(frozen=True)
+class Channels(Fields):
+    """Plain channels, which a group does nothing but move, as fields of one channel: those of an image."""
+
+    order: int = field(default=1, init=False)
 
 
 class _FilterConvolution(AssembledConvolution):
@@ -73,16 +68,14 @@ class _FilterConvolution(AssembledConvolution):
         bias: bool,
         groups: int = 1,
     ) -> None:
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
         steps = (1.0,) * group.spatial_dims if spacing is None else tuple(spacing)
         if isinstance(group, Group) and group.is_lattice_group and not group.keeps(steps):
             raise ValueError(
                 f"group={group.name} takes axes to each other whose spacing differs: it is {steps}. Resample to equal "
                 "spacing along these axes, or choose a smaller group, such as V4 in 3-D or D2 in 2-D."
             )
-        basis = Constant(_flat_filters, group, kernel_size, steps)
         taps = num_taps(kernel_size, steps)
+        basis = Constant(_flat_filters, group, kernel_size, steps)
         num_filters = basis.shape[1]
         zeros = torch.zeros(num_fields) if bias else None
         super().__init__(torch.randn(*weight_shape, num_filters), zeros, taps, groups)

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.polynomial.hermite_e import hermeval
 from torch import Tensor
 
+from equivariant_nets.networks.checks import check_spatial_dims
 from equivariant_nets.networks.kernels import CORRELATION_LENGTH, tap_correlation
 
 __all__ = ["ScaleGroup", "hermite_gaussians"]
@@ -53,8 +54,7 @@ class ScaleGroup:
     is_lattice_group = False
 
     def __post_init__(self) -> None:
-        if self.spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims={self.spatial_dims} is not supported; choose 2 or 3.")
+        check_spatial_dims(self.spatial_dims)
         if self.order < 1:
             raise ValueError(f"num_scales={self.order} is not a number of scales; give 1 or more.")
         if not 0 < self.ratio < 1:

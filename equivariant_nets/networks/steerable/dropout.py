@@ -5,6 +5,7 @@ from __future__ import annotations
 from e3nn import o3
 from torch import Tensor, nn
 
+from equivariant_nets.networks.checks import check_dropout
 from equivariant_nets.networks.constants import Constant
 from equivariant_nets.networks.steerable.irreps import irrep_of_channel
 
@@ -23,8 +24,7 @@ class Dropout(nn.Module):
 
     def __init__(self, irreps: o3.Irreps, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout={p} is not a probability; give 0 <= dropout < 1.")
+        check_dropout(p)
         self.p = p
         self.num_irreps = irreps.num_irreps
         self._irrep_of_channel = Constant(irrep_of_channel, irreps)

@@ -12,6 +12,7 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from equivariant_nets.networks.checks import check_choice
 from equivariant_nets.networks.materialize import ACTIVATIONS, PlainGate, activate, gated
 from equivariant_nets.networks.precision import autocast_off
 from equivariant_nets.networks.steerable.irreps import is_scalar, num_gates, summands
@@ -63,10 +64,8 @@ class Gate(nn.Module):
 
     def __init__(self, irreps: o3.Irreps, activation: str = "relu", gates: str = "scalars") -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r} is not known; choose from {list(ACTIVATIONS)}.")
-        if gates not in GATES:
-            raise ValueError(f"gates={gates!r} is not known; choose from {list(GATES)}.")
+        check_choice("activation", activation, ACTIVATIONS)
+        check_choice("gates", gates, GATES)
         num, scalars = num_gates(irreps), sum(mul for mul, ir in irreps if is_scalar(ir))
         own_channels = gates == "convolution" or scalars == 0
         self.irreps = irreps

@@ -6,6 +6,8 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from equivariant_nets.networks.checks import check_choice
+
 __all__ = [
     "GROUPS",
     "average_of_irrep",
@@ -26,8 +28,7 @@ def parse_irreps(irreps: str | o3.Irreps, group: str = "SO3", name: str = "irrep
     Raises:
         ValueError: the text is not a list of irreps, holds none, or the group is unknown.
     """
-    if group not in GROUPS:
-        raise ValueError(f"group={group!r} is not supported; choose from {list(GROUPS)}.")
+    check_choice("group", group, GROUPS)
     try:
         parsed = o3.Irreps(irreps)
     except (ValueError, TypeError) as error:

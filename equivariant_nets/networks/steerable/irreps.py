@@ -15,6 +15,7 @@ __all__ = [
     "is_scalar",
     "is_scalar_channel",
     "num_gates",
+    "num_scalars",
     "parse_irreps",
     "summands",
 ]
@@ -59,6 +60,11 @@ def average_of_irrep(irreps: o3.Irreps) -> Tensor:
     """What takes the channels to the mean over the components of each irrep, ``(irreps.dim, irreps.num_irreps)``."""
     one_hot = (irrep_of_channel(irreps)[:, None] == torch.arange(irreps.num_irreps)).double()
     return one_hot / one_hot.sum(0)
+
+
+def num_scalars(irreps: o3.Irreps) -> int:
+    """The number of 0e channels."""
+    return sum(mul for mul, ir in irreps if is_scalar(ir))
 
 
 def num_gates(irreps: o3.Irreps) -> int:

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from equivariant_nets.networks.constants import Constant
 from equivariant_nets.networks.materialize import PlainAffine, PlainInstanceNorm, moments
 from equivariant_nets.networks.precision import autocast_off, widened
-from equivariant_nets.networks.steerable.irreps import average_of_irrep, irrep_of_channel, is_scalar, is_scalar_channel
+from equivariant_nets.networks.steerable.irreps import (
+    average_of_irrep,
+    irrep_of_channel,
+    is_scalar_channel,
+    num_scalars,
+)
 
 __all__ = ["BatchNorm", "InstanceNorm"]
 
@@ -33,7 +38,7 @@ class _Norm(nn.Module):
         self._is_scalar = Constant(is_scalar_channel, irreps)
         self._average = Constant(average_of_irrep, irreps)
         self.weight = nn.Parameter(torch.ones(irreps.num_irreps))
-        self.bias = nn.Parameter(torch.zeros(sum(mul for mul, ir in irreps if is_scalar(ir))))
+        self.bias = nn.Parameter(torch.zeros(num_scalars(irreps)))
 
     def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The normalization of x as a map of its channels: scale and shift, ``(B or 1, irreps.dim)``."""

@@ -16,6 +16,7 @@ from equivariant_nets.networks.lattice import num_taps
 from equivariant_nets.networks.regular.basis import filter_basis
 from equivariant_nets.networks.regular.groups import Group
 from equivariant_nets.networks.regular.scales import ScaleGroup
+from equivariant_nets.types import ChannelBias, Kernel
 
 __all__ = ["Channels", "DepthwiseConvolution", "Fields", "GroupConvolution"]
 
@@ -84,7 +85,7 @@ class _FilterConvolution(AssembledConvolution):
         self._factor = (fan_in * num_filters) ** -0.5
         self._basis = basis
 
-    def dense_bias(self) -> Tensor | None:
+    def dense_bias(self) -> ChannelBias | None:
         return None if self.bias is None else self.bias.repeat_interleave(self.group.order)
 
 
@@ -131,7 +132,7 @@ class GroupConvolution(_FilterConvolution):
         self._cut = not lifting and bool((group.relative < 0).any())  # some elements are not read: their weight is 0
         self._relative = Constant(_relative_elements, group)
 
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Kernel:
         fields_out, fields_in, _, filters = self.weight.shape
         order = self.group.order
         weight = self.weight * self._factor
@@ -180,7 +181,7 @@ class DepthwiseConvolution(_FilterConvolution):
     ) -> None:
         super().__init__(group, kernel_size, spacing, (fields,), 1, fields, bias, groups=fields * group.order)
 
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Kernel:
         kernel = torch.einsum("nb,gbx->ngx", self.weight * self._factor, self._basis.like(self.weight))
         return kernel.reshape(self.groups, 1, *self.taps)
 

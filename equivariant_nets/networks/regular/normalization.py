@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equivariant_nets.networks.checks import check_choice, check_dropout
+from equivariant_nets.networks.checks import check_dropout
 
 __all__ = ["ElementInstanceNorm", "FieldDropout", "FieldNorm"]
 
@@ -25,7 +25,8 @@ class FieldNorm(nn.Module):
 
     def __init__(self, fields: int, normalization: str) -> None:
         super().__init__()
-        check_choice("normalization", normalization, NORMS)
+        if normalization not in NORMS:
+            raise ValueError(f"normalization={normalization!r} needs no FieldNorm; choose 'instance' or 'batch'.")
         self.fields = fields
         self.norm = NORMS[normalization](fields, affine=True)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from equivariant_nets.networks.checks import check_spatial_dims
 from equivariant_nets.networks.kernels import CORRELATION_LENGTH, tap_correlation
+from equivariant_nets.types import Filters
 
 __all__ = ["ScaleGroup", "hermite_gaussians"]
 
@@ -78,7 +79,7 @@ class ScaleGroup:
         return np.where(steps < self.scale_size, steps.clip(min=-1), -1)
 
 
-def hermite_gaussians(group: ScaleGroup, axes: list[Tensor], kernel_size: int) -> Tensor:
+def hermite_gaussians(group: ScaleGroup, axes: list[Tensor], kernel_size: int) -> Filters:
     """psi_b(x / scale) / scale^d at the taps x of a kernel, for each scale and filter b.
 
     psi(x) = He_n(x_1) He_m(x_2) He_k(x_3) exp(-|x|^2 / 2), in units of the width of the largest filters, for all orders

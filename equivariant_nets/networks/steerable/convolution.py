@@ -15,6 +15,7 @@ from equivariant_nets.networks.kernels import AssembledConvolution
 from equivariant_nets.networks.lattice import num_taps
 from equivariant_nets.networks.steerable.basis import RADIAL_BASES, KernelSpace, kernel_basis
 from equivariant_nets.networks.steerable.irreps import is_scalar, num_scalars, parse_irreps
+from equivariant_nets.types import ChannelBias, Kernel
 
 __all__ = ["Convolution"]
 
@@ -97,7 +98,7 @@ class Convolution(AssembledConvolution):
         self._paths = paths
         self._bases = [[Constant(_flat_basis, i, o, space) for _, i in parsed_in] for _, o in parsed_out]
 
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Kernel:
         """The dense kernel, ``(irreps_out.dim, irreps_in.dim, *taps)``, differentiable in the weights."""
         offset = 0
         rows = []
@@ -112,7 +113,7 @@ class Convolution(AssembledConvolution):
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows, dim=0)
 
-    def dense_bias(self) -> Tensor | None:
+    def dense_bias(self) -> ChannelBias | None:
         if self.bias is None:
             return None
         parts, used = [], 0

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from e3nn import o3
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from equivariant_nets.networks.family import FamilyOptions, numbered
@@ -22,6 +22,7 @@ from equivariant_nets.networks.steerable.gate import Gate
 from equivariant_nets.networks.steerable.irreps import num_gates, parse_irreps
 from equivariant_nets.networks.steerable.normalization import BatchNorm, InstanceNorm
 from equivariant_nets.networks.steerable.pooling import NormMaxPool
+from equivariant_nets.types import Features, FeaturesOut
 
 __all__ = ["SteerableFamily"]
 
@@ -31,7 +32,7 @@ NORMS: dict[str, type[InstanceNorm | BatchNorm]] = {"instance": InstanceNorm, "b
 class Block(nn.Sequential):
     """Layers in order, where a normalization and the gate after it are one operation, if no hooks wait for either."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> FeaturesOut:
         norm: InstanceNorm | BatchNorm | None = None  # that is left to the gate after it
         for module in self:
             if norm is not None and isinstance(module, Gate) and not _has_hooks(module):
@@ -55,7 +56,7 @@ class Block(nn.Sequential):
 def _has_hooks(module: nn.Module) -> bool:
     """Whether something waits for the calls of a module."""
     own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(own) or _has_any_global_hook()
+    return any(own) or bool(_has_any_global_hook())
 
 
 @dataclass(frozen=True, kw_only=True)

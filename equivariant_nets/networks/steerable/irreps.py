@@ -7,6 +7,7 @@ from e3nn import o3
 from torch import Tensor
 
 from equivariant_nets.networks.checks import check_choice
+from equivariant_nets.types import ChannelMask
 
 __all__ = [
     "GROUPS",
@@ -51,7 +52,7 @@ def irrep_of_channel(irreps: o3.Irreps) -> Tensor:
     return torch.tensor([number for number, dim in enumerate(dims) for _ in range(dim)])
 
 
-def is_scalar_channel(irreps: o3.Irreps) -> Tensor:
+def is_scalar_channel(irreps: o3.Irreps) -> ChannelMask:
     """Whether each channel is a 0e, ``(irreps.dim,)``."""
     return torch.tensor([is_scalar(ir) for mul, ir in irreps for _ in range(mul * ir.dim)])
 

@@ -36,6 +36,7 @@ __all__ = [
     "LabelMap",
     "Mask",
     "Matrix",
+    "OriginalLabelMap",
     "ProbabilityMap",
     "Rotation",
     "Taps",
@@ -56,6 +57,7 @@ TurnedFeatures = Float[Tensor, "batch channels *turned"]
 Volume = Float[Tensor, "channels *spatial"]
 VolumeOfAnyType = Shaped[Tensor, "channels *spatial"]
 LabelMap = Shaped[Tensor, "1 *spatial"]
+OriginalLabelMap = Shaped[Tensor, "1 *original"]  # before it was turned or scaled
 ProbabilityMap = Float[Tensor, "1 *spatial"]
 Mask = Bool[Tensor, "*spatial"]
 ThresholdCurve = Float[Tensor, "thresholds"]

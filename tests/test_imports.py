@@ -10,6 +10,8 @@ import pytest
 
 import equivariant_nets
 
+ABSENT = ["monai", "matplotlib", "nibabel", "ignite", "fire", "tensorboard", "psutil", "PIL", "filelock", "tqdm"]
+ABSENT += ["scipy", "jaxtyping", "beartype"]
 HEAVY = ["monai", "matplotlib", "ignite", "nibabel", "tensorboard", "fire"]
 
 
@@ -20,6 +22,30 @@ def in_a_fresh_interpreter(code):
 def test_the_networks_import_nothing_heavy():
     result = in_a_fresh_interpreter(f"import sys, equivariant_nets; print([m for m in {HEAVY} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
+
+
+ALONE = """
+import importlib, pkgutil, sys
+for name in {absent}:
+    sys.modules[name] = None
+import torch
+from equivariant_nets import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet, materialize, networks
+for module in pkgutil.walk_packages(networks.__path__, "equivariant_nets.networks."):
+    importlib.import_module(module.name)
+small = dict(features=1, depth=1)
+nets = [SteerableUNet(features="1x0e+1x1e", depth=1), RegularUNet(3, group="V4", **small), ScaleUNet(3, 1, **small)]
+for net in [*nets, ConventionalUNet(**small), materialize(nets[0]).train().requires_grad_()]:
+    before = [weight.clone() for weight in net.parameters()]
+    net(torch.rand(1, 1, 6, 7, 8)).square().mean().backward()
+    torch.optim.SGD(net.parameters(), 0.1).step()
+    assert not all(map(torch.equal, net.parameters(), before)), net
+print("done")
+"""
+
+
+def test_the_networks_train_with_torch_and_e3nn_alone():
+    result = in_a_fresh_interpreter(ALONE.format(absent=ABSENT))
+    assert result.stdout.strip() == "done", result.stderr
 
 
 def test_the_steerable_family_imports_by_itself():

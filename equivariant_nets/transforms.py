@@ -7,6 +7,10 @@ voxels first (``Spacingd``), else the turn is not rigid in the world; the affine
 
 from __future__ import annotations
 
+from equivariant_nets import bundles_extra  # noqa: F401
+
+# isort: split
+
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial

@@ -2,7 +2,6 @@
 
 import json
 
-import fire
 import pytest
 from bundle_files import BUNDLES, NAMES, WITHOUT_WEIGHTS
 from damages import IMAGE, PRED, edit, meta, remove, replace, says, write
@@ -11,7 +10,7 @@ from monai.bundle import ConfigParser
 from monai.utils import OptionalImportError
 
 from equivariant_nets.zoo import check_bundle
-from equivariant_nets.zoo.__main__ import COMMANDS
+from equivariant_nets.zoo.__main__ import cli
 from equivariant_nets.zoo.bundle import workflow_files
 from equivariant_nets.zoo.card import weights_licence
 
@@ -185,11 +184,11 @@ def test_a_bundle_without_weights_says_so_and_claims_nothing(copy_of):
 
 def test_the_command_prints_findings_and_fails(copy_of, capsys):
     bundle = copy_of()
-    fire.Fire(COMMANDS, command=["check", str(bundle.root), "--quick"])
+    cli(["check", str(bundle.root), "--quick"])
     assert capsys.readouterr().out == "1 bundles, no findings\n"
     (bundle.root / "LICENSE").unlink()
     with pytest.raises(SystemExit, match="error: 1 findings in 1 bundles"):
-        fire.Fire(COMMANDS, command=["check", str(bundle.root), "--quick"])
+        cli(["check", str(bundle.root), "--quick"])
     advice = "missing; a bundle needs it. Take it from another bundle, and adapt it."
     assert capsys.readouterr().out == f"{bundle.root}/LICENSE: {advice}\n"
 
@@ -198,14 +197,13 @@ def test_the_command_prints_findings_and_fails(copy_of, capsys):
     ("arguments", "message"),
     [
         (["check"], "No bundle was given"),
-        (["check", "--quick", "bundles/a", "bundles/b"], "--quick takes no value, and got 'bundles/a'"),
-        (["pack", "bundles/a", "--output_dir", "x", "--without_weights", "y"], "--without_weights takes no value"),
+        (["check", "--quick", "bundles/a", "bundles/b"], "error: 2 findings in 2 bundles"),
         (["check", "bundles/a", "bundles/b", "--quick"], "error: 2 findings in 2 bundles"),
     ],
 )
 def test_the_command_refuses_what_it_would_misread(arguments, message):
     with pytest.raises(SystemExit, match=message):
-        fire.Fire(COMMANDS, command=arguments)
+        cli(arguments)
 
 
 def test_overlays_stand_behind_what_they_overlay():

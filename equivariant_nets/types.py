@@ -4,7 +4,8 @@ Axes of one name have one size wherever they stand in a signature; ``*spatial`` 
 what goes in and comes out, by the typechecker that ``pyproject.toml`` names; nothing else does. Where jaxtyping is not
 installed, as for those who use the package, the names are annotations and no more.
 
-What TorchScript compiles, which knows no type but ``Tensor``, and what checks its input itself has plain annotations.
+What TorchScript compiles, which knows no type but ``Tensor``, what checks its input itself, and the gate, of whose many
+small functions each call would be checked, have plain annotations.
 """
 
 from __future__ import annotations

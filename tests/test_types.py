@@ -13,7 +13,7 @@ import equivariant_nets
 from equivariant_nets import rotations
 from equivariant_nets.equivariance import central_error, transform_field
 from equivariant_nets.networks.regular import DepthwiseConvolution, find_group
-from equivariant_nets.networks.steerable import Dropout, Gate, InstanceNorm, NormMaxPool
+from equivariant_nets.networks.steerable import Dropout, InstanceNorm, NormMaxPool
 
 IRREPS = o3.Irreps("2x0e+1x1e")
 volume = torch.zeros(1, 5, 4, 4, 4)
@@ -27,7 +27,6 @@ flat = torch.zeros(5)
         (Dropout(IRREPS, 0.5).eval(), [volume.long()]),
         (InstanceNorm(IRREPS), [flat]),
         (NormMaxPool(IRREPS), [flat]),
-        (Gate(IRREPS), [volume, torch.ones(5), torch.ones(5)]),
         (DepthwiseConvolution(5, find_group("trivial", 3)), [flat]),
         (transform_field, [flat, rotations.plane_rotation("axial", 90)]),
         (central_error, [volume, volume[:, :1]]),

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from e3nn import o3
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from equivariant_nets.networks.family import FamilyOptions, numbered
@@ -22,7 +22,6 @@ from equivariant_nets.networks.steerable.gate import Gate
 from equivariant_nets.networks.steerable.irreps import num_gates, parse_irreps
 from equivariant_nets.networks.steerable.normalization import BatchNorm, InstanceNorm
 from equivariant_nets.networks.steerable.pooling import NormMaxPool
-from equivariant_nets.types import Features, FeaturesOut
 
 __all__ = ["SteerableFamily"]
 
@@ -32,7 +31,7 @@ NORMS: dict[str, type[InstanceNorm | BatchNorm]] = {"instance": InstanceNorm, "b
 class Block(nn.Sequential):
     """Layers in order, where a normalization and the gate after it are one operation, if no hooks wait for either."""
 
-    def forward(self, x: Features) -> FeaturesOut:
+    def forward(self, x: Tensor) -> Tensor:
         norm: InstanceNorm | BatchNorm | None = None  # that is left to the gate after it
         for module in self:
             if norm is not None and isinstance(module, Gate) and not _has_hooks(module):

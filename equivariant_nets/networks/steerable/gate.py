@@ -16,7 +16,6 @@ from equivariant_nets.networks.checks import check_choice
 from equivariant_nets.networks.materialize import ACTIVATIONS, PlainGate, activate, gated
 from equivariant_nets.networks.precision import autocast_off
 from equivariant_nets.networks.steerable.irreps import is_scalar, num_gates, num_scalars, summands
-from equivariant_nets.types import ChannelMap, Features, FeaturesOut
 
 __all__ = ["ACTIVATIONS", "GATES", "Gate"]
 
@@ -85,7 +84,7 @@ class Gate(nn.Module):
         self.scalar_channels = self.scalar_slices + ([gate_slice] if num and own_channels else [])
         self.vector_slices = [(s, mul, ir.dim) for (mul, ir), s in slices if not is_scalar(ir)]
 
-    def forward(self, x: Features, scale: ChannelMap | None = None, shift: ChannelMap | None = None) -> FeaturesOut:
+    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
         if scale is None or shift is None:
             scale = x.new_ones(1, x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
             shift = torch.zeros_like(scale)

@@ -293,7 +293,7 @@ def label_file(folder):
 
 def change(path, function, affine=None):
     volume = nib.load(path)
-    array = function(np.array(volume.dataobj).astype(np.float32))
+    array = function(np.asanyarray(volume.dataobj).astype(np.float32))
     save(path, array, volume.affine if affine is None else affine)
 
 

@@ -137,7 +137,7 @@ class Classes:
         """The classes of a text such as ``1=35,2=47+48`` or ``core:1+3,whole:1+2+3``.
 
         A class is ``NAME:PREDICTED=LABEL``: the values in predictions, with plus signs between them, and those in label
-        maps. What is left out is: the name, as the text of the class; the second values, as the first.
+        maps. Without a name it is called as its values in predictions; without the second values, they are the first.
 
         Raises:
             ValueError: the text says something else, two classes have one name, or there are too many.
@@ -157,7 +157,7 @@ class Classes:
                     "and labels such as 1=35,2=47+48, or names with them such as left:1=35."
                 )
         groups = [match.groups() for match in matches if match]
-        names = tuple(name or part for (name, *_), part in zip(groups, parts, strict=True))
+        names = tuple(name or own for name, own, _ in groups)
         if len(set(names)) < len(names) or len(names) > MAX_CLASSES:
             raise ValueError(f"--classes {text!r}: each class is named once, and there are {MAX_CLASSES} at most.")
         predicted = tuple(_values(own) for _, own, _ in groups)

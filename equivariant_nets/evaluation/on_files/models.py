@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.transforms import (
     AsDiscreted,
     Compose,
@@ -197,7 +198,7 @@ class FileModel(Model):
                 output = self.network(item["image"].as_tensor()[None])[0].float().cpu()
                 if len(output) == 1:
                     output = torch.cat([torch.zeros_like(output), output])  # the background beside it
-                save(decide(invert({**item, "pred": output})))
+                save(decide(invert({**item, "pred": MetaTensor(output)})))
             except Exception as error:  # of any type, from inside the network
                 text = "\n".join(str(error).splitlines()[-_LAST_LINES:])
                 raise ModelError(f"{self.file} failed on {path.name}. {type(error).__name__}: {text}") from error

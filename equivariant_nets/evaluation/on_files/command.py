@@ -148,7 +148,8 @@ def _report(
     failed = [f"{name} failed. {problem}" for name, problem in measured.problems.items()]
     versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    used = [["setting", "value"], *([name, str(value)] for name, value in given.items() if value not in (None, ""))]
+    read = [name for name in given if given["model"] is not None or name not in _FILE_OPTIONS]
+    used = [["setting", "value"], *([name, str(given[name])] for name in read if given[name] not in (None, ""))]
     used += [["classes scored", settings.classes.text], ["cases", ", ".join(case.name for case in cases)]]
     used += [["device", device], *([name, number] for name, number in versions.items())]
     tables = [kind_table(rows), pose_table(rows), used]

@@ -76,7 +76,7 @@ def draw_kinds(rows: Sequence[Row], path: Path) -> Path:
     axis.set_ylabel("Dice")
     axis.set_ylim(0, 1.02)
     axis.grid(alpha=0.3, axis="y")
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, bbox_to_anchor=(0.5, 1), loc="lower center")
     return save_figure(figure, path)
 
 

@@ -31,7 +31,8 @@ class RotationSweep(Sweep):
     before: a box that held all of the turned volume would be up to four times as large, and most of it filling. A
     rotation of the lattice turns the box itself and loses nothing. The prediction is scored against the turned labels
     in view. Beside each Dice stands the cost of interpolation: the Dice of the label map turned there and back. The
-    files are ``rotation_dice.csv`` and ``rotation_dice.png``.
+    files are ``rotation_dice.csv`` and ``rotation_dice.png``. What a turned file meets before, in loading, cropping and
+    normalization, :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep` shows.
 
     Args:
         angles_degrees: angles in each plane; 0 is measured once and counts for all.

@@ -262,7 +262,7 @@ def test_a_command_is_measured_once_and_what_changed_again(folders, tool, capsys
     assert {(row["dice"], row["floor"]) for row in rows if row["kind"] != "random"} == {("1.0", "1.0")}
     assert "random 1" in capsys.readouterr().out
     page = (folders / "out" / "report.html").read_text()
-    assert "python -m equivariant_nets.evaluation poses --images" in page
+    assert "python -m equivariant_nets.evaluation poses --images=" in page
     assert page.count("data:image/png") == 3
     run(folders, command=tool(), poses=chosen)
     assert (table(folders), tool.calls()) == (rows, calls)

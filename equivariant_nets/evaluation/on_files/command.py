@@ -66,7 +66,7 @@ def poses(
         labels: folder of their label maps, called as the images or with more behind the name.
         output_dir: receives poses_dice.csv, plots, report.html, and a folder of masks for each pose.
         bundle: folder of a MONAI bundle, whose own inference.json is run.
-        bundle_options: more options of its inference, in quotes, such as "--ckpt_path model.pt".
+        bundle_options: more options of its inference, as in --bundle_options="--ckpt_path model.pt".
         model: file of a network, TorchScript or ONNX, from (1, C, D, H, W) to (1, K, D, H, W). It sees the whole
             volume, prepared by normalization, orientation, spacing_mm and divisible_by.
         command: any tool, such as "tool -i {input} -o {output}", which are folders. No shell reads it.
@@ -142,9 +142,9 @@ def _report(
     worst, caption = draw_worst(rows, settings, cases, poses, folder, folder / "worst.png")
     pictures = [draw_angles(rows, folder / "angles.png"), draw_kinds(rows, folder / "kinds.png"), worst]
     parameters = inspect.signature(globals()["poses"]).parameters
-    told = [(name, value) for name, value in given.items() if value != parameters[name].default]
+    told = {name: str(value) for name, value in given.items() if value != parameters[name].default}
     words = ["python", "-m", "equivariant_nets.evaluation", "poses"]
-    command = shlex.join([*words, *(word for name, value in told for word in (f"--{name}", str(value)))])
+    command = shlex.join([*words, *(f"--{name}={value}" for name, value in told.items())])
     failed = [f"{name} failed. {problem}" for name, problem in measured.problems.items()]
     versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

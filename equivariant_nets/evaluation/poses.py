@@ -93,7 +93,12 @@ class RotationSweep(Sweep):
         turned: dict[Hashable, Any] = turn_label({"label": label})
         there_and_back = turn_label.inverse(turned)["label"]
         view = field_of_view(turned["label"].shape[1:], label.shape[1:])
-        return self.scores(_plain(turned_image[view]), _plain(turned["label"][view]), _plain(there_and_back), label)
+        return self.scores(
+            _without_metadata(turned_image[view]),
+            _without_metadata(turned["label"][view]),
+            _without_metadata(there_and_back),
+            label,
+        )
 
 
 class ScaleSweep(Sweep):
@@ -133,7 +138,7 @@ class ScaleSweep(Sweep):
         image, label = self.volumes(item)
         for factor in self.factors:
             size = [max(1, round(n * factor)) for n in label.shape[1:]]
-            scaled = _plain(Resize(size, mode="trilinear", anti_aliasing=True)(image))
+            scaled = _without_metadata(Resize(size, mode="trilinear", anti_aliasing=True)(image))
             scaled_label = _resize_label(label, size)
             there_and_back = _resize_label(scaled_label, label.shape[1:])
             yield {"factor": factor}, self.scores(scaled, scaled_label, there_and_back, label)
@@ -150,9 +155,9 @@ def _resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
     """A label map ``(1, D, H, W)`` at another size: at each voxel the label whose indicator, resampled, is highest."""
     values = label.unique()  # of equals the lowest wins, the background first
     indicators = torch.cat([label == value for value in values]).float()
-    return values[_plain(Resize(tuple(size), mode="trilinear")(indicators)).argmax(0, keepdim=True)]
+    return values[_without_metadata(Resize(tuple(size), mode="trilinear")(indicators)).argmax(0, keepdim=True)]
 
 
-def _plain(volume: Any) -> Tensor:
+def _without_metadata(volume: Any) -> Tensor:
     """Without the metadata that MONAI's transforms add."""
     return convert_to_tensor(volume, track_meta=False)

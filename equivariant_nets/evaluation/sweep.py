@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from equivariant_nets.data.datalist import case_name
 from equivariant_nets.training.weights import weights_name
+from equivariant_nets.types import LabelMap, OriginalLabelMap, Volume
 
 __all__ = ["Sweep"]
 
@@ -92,7 +93,7 @@ class Sweep(ABC):
     def measure(self, index: int, item: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """For each change of a case: the columns that name it, and its :meth:`scores`."""
 
-    def volumes(self, item: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def volumes(self, item: dict[str, Any]) -> tuple[Volume, LabelMap]:
         """The preprocessed image ``(C, D, H, W)`` and label map ``(1, D, H, W)`` of a case."""
         prepared = self.preprocessing(item)
         image, label = (convert_to_tensor(prepared[key], track_meta=False) for key in ("image", "label"))
@@ -119,7 +120,9 @@ class Sweep(ABC):
         _logger.info(f"Dice of the {self.kind} sweep is in {table}, and drawn in {picture}.")
         return table
 
-    def scores(self, image: Tensor, label: Tensor, there_and_back: Tensor, original: Tensor) -> np.ndarray:
+    def scores(
+        self, image: Volume, label: LabelMap, there_and_back: OriginalLabelMap, original: OriginalLabelMap
+    ) -> np.ndarray:
         """Dice of each class, ``(2, classes)``: of the segmented image, and of the label map there and back."""
         output = self.inferer(image[None].to(self.device), self.network)[0].float().cpu()
         blank = output.new_zeros((len(output), *original.shape[1:]))  # what comes with a label map alone

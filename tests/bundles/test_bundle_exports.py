@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from bundle_files import BUNDLES, SHIPPED, config, load_shipped
+from fresh import run_module
 
 ONNX_OPTIONS = {
     "input_names": ["image"],
@@ -24,9 +25,7 @@ def export(command, name, path, cwd, **options):
     arguments += ["--meta_file", str(configs / "metadata.json")]
     arguments += ["--ckpt_file", str(BUNDLES / name / "models" / "model.pt")]
     arguments += [text for key, value in options.items() for text in (f"--{key}", str(value))]
-    result = subprocess.run(
-        [sys.executable, "-m", "monai.bundle", *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    result = run_module("monai.bundle", *arguments, cwd=cwd)
     assert result.returncode == 0, result.stderr[-2000:]
 
 

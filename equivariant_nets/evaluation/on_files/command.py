@@ -19,7 +19,6 @@ from equivariant_nets.evaluation.on_files.models import BundleModel, CommandMode
 from equivariant_nets.evaluation.on_files.poses import Pose, named_poses
 from equivariant_nets.evaluation.on_files.summary import draw_angles, draw_kinds, draw_worst, kind_table, pose_table
 from equivariant_nets.evaluation.on_files.turning import Turning
-from equivariant_nets.webpage import write_report
 
 __all__ = ["poses"]
 
@@ -138,6 +137,8 @@ def _model(bundle: str | None, bundle_options: str, model: str | None, command: 
 def _report(
     settings: Settings, cases: Sequence[Case], poses: Sequence[Pose], measured: Measurement, given: Mapping[str, Any]
 ) -> Path:
+    from equivariant_nets.webpage import write_report  # whose template is not where a bundle brings this package
+
     folder, rows = Path(given["output_dir"]), measured.rows
     worst, caption = draw_worst(rows, settings, cases, poses, folder, folder / "worst.png")
     pictures = [draw_angles(rows, folder / "angles.png"), draw_kinds(rows, folder / "kinds.png"), worst]

@@ -4,6 +4,7 @@ python -m equivariant_nets.evaluation summary output/so3/rotation_dice.csv
 python -m equivariant_nets.evaluation curves curves.png --steerable so3/rotation_dice.csv --plain unet/rotation_dice.csv
 python -m equivariant_nets.evaluation scale_summary output/so3/scale_dice.csv
 python -m equivariant_nets.evaluation scales scales.png --steerable so3/scale_dice.csv --plain unet/scale_dice.csv
+python -m equivariant_nets.evaluation poses --images imagesTs --labels labelsTs --output_dir out --bundle bundles/NAME
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Mapping
 
 from equivariant_nets.cli import command_line
+from equivariant_nets.evaluation.on_files.command import poses
 from equivariant_nets.evaluation.plots import plot_rotation_curves, plot_scale_curves
 from equivariant_nets.evaluation.tables import summarize_rotation_table, summarize_scale_table
 
@@ -44,7 +46,7 @@ def _lines(means: Mapping[str, float]) -> str:
     return "\n".join(f"{name}: {mean}" for name, mean in means.items())
 
 
-cli = command_line(summary, curves, scale_summary, scales, help=__doc__)
+cli = command_line(summary, curves, scale_summary, scales, poses, help=__doc__)
 
 if __name__ == "__main__":
     cli()

@@ -101,9 +101,9 @@ class ClickSweep(RotationSweep):
         self.sigma = check_sigma(sigma)
         self.image_channels = image_channels
 
-    def measure(self, index: int, item: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """Each pose with each number of clicks."""
-        for pose, of_counts in super().measure(index, item):
+        for pose, of_counts in super().measure(index, image, label):
             for count, scores in zip(self.click_counts, of_counts, strict=True):
                 yield {**pose, "clicks": count}, scores
 

@@ -11,19 +11,16 @@ import numpy as np
 import pytest
 import torch
 from bundle_files import BUNDLES, kill_when_it_writes
-from monai.transforms import AsDiscreted, Compose, Orientationd
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.transform import Rotation
 
-from equivariant_nets.data import LoadVolumed, write_phantoms
+from equivariant_nets.data import write_phantoms
 from equivariant_nets.evaluation.on_files.cases import Classes, find_cases, match_names
 from equivariant_nets.evaluation.on_files.command import poses
 from equivariant_nets.evaluation.on_files.measure import Settings, measure
 from equivariant_nets.evaluation.on_files.models import BundleModel, FileModel, Model
 from equivariant_nets.evaluation.on_files.poses import UPRIGHT, named_poses
-from equivariant_nets.evaluation.on_files.sweep import FileRotationSweep
 from equivariant_nets.evaluation.on_files.turning import Turning
-from equivariant_nets.evaluation.tables import read_table
 
 AFFINES = {
     "isotropic": np.diag([1.0, 1, 1, 1]),
@@ -446,33 +443,3 @@ def test_the_bundle_finds_the_same_in_the_world_however_the_voxels_are_stored(tm
     rows = measure(settings, cases, [UPRIGHT, order], tmp_path / "out").rows
     assert min(row.dice for row in rows) > 0.5
     assert {row.rmse for row in rows} == {0.0}
-
-
-def test_a_sweep_over_files_reads_turned_files_by_the_preprocessing(folders):
-    shapes, keys = [], ("image", "label")
-
-    def segment(image, network):
-        shapes.append(tuple(image.shape[1:]))
-        return network(image[:, :1])
-
-    def sweep(images, **options):
-        FileRotationSweep(
-            network=Levels(), data=[{"image": images, "label": str(folders / "labels" / "a.nii.gz"), "case": "own"}],
-            preprocessing=Compose([LoadVolumed(keys), Orientationd(keys, "RAS", labels=None)]),
-            postprocessing=AsDiscreted(("pred", "label"), argmax=(True, False), to_onehot=3), inferer=segment,
-            device="cpu", class_names=["one", "two"], include_background=False, output_dir=folders,
-            angles_degrees=[0, 90, 45], planes=["axial"], random_poses=1, **options,
-        ).run()  # fmt: skip
-        return read_table(folders / "rotation_dice.csv")
-
-    file = str(folders / "images" / "a.nii.gz")
-    rows = sweep(file, fill=10)
-    assert shapes[:3] == [(1, 15, 18, 13), (1, 18, 15, 13), (1, 24, 24, 13)]
-    assert {(row["dice"], row["interpolation_dice"]) for row in rows[:4]} == {("1.0", "1.0")}
-    dice, floor = (np.array([float(row[column]) for row in rows[4:]]) for column in ("dice", "interpolation_dice"))
-    assert floor.min() < 1
-    assert (dice > floor - 0.05).all()
-    assert {row["case"] for row in rows} == {"own"}
-    filled = sweep([file, file])  # by the lowest value, which the network takes for the second class
-    assert shapes[4:7] == [(2, 15, 18, 13), (2, 18, 15, 13), (2, 24, 24, 13)]
-    assert max(float(row["dice"]) for row in filled[4:] if row["class"] == "two") < 0.2

@@ -65,14 +65,12 @@ class Placement:
         size: of the canvas, (X, Y, Z).
         source_size: of the source.
         affine: (4, 4), what the header says of the canvas.
-        source_affine: of the source.
     """
 
     to_source: np.ndarray
     size: tuple[int, ...]
     source_size: tuple[int, ...]
     affine: np.ndarray
-    source_affine: np.ndarray
 
     @classmethod
     def of(cls, pose: Pose, case: str, size: Sequence[int], affine: np.ndarray, canvas: str = "whole") -> Placement:
@@ -91,12 +89,12 @@ class Placement:
         """
         size, rotation = tuple(size), pose.rotation(case)
         if pose.kind == "header":
-            return cls(np.eye(3), size, size, _turned_header(affine, rotation, size), affine)
+            return cls(np.eye(3), size, size, _turned_header(affine, rotation, size))
         axes = _body_axes(affine, in_mm=pose.kind != "order")
         to_canvas = _whole_if_close(np.linalg.inv(axes) @ rotation @ axes)
         own = np.ceil(np.abs(to_canvas) @ np.array(size) - 1e-6)
         new_size = tuple(int(n) for n in own) if canvas == "whole" or pose.kind == "order" else size
-        placed = cls(_whole_if_close(np.linalg.inv(to_canvas)), new_size, size, affine, affine)
+        placed = cls(_whole_if_close(np.linalg.inv(to_canvas)), new_size, size, affine)
         if pose.kind == "order":
             step = np.eye(4)
             step[:3, :3], step[:3, 3] = placed.to_source, placed._offset()
@@ -124,7 +122,7 @@ class Placement:
     def back(self) -> Placement:
         """The way back onto the source."""
         to_canvas = _whole_if_close(np.linalg.inv(self.to_source))
-        return Placement(to_canvas, self.source_size, self.size, self.source_affine, self.affine)
+        return Placement(to_canvas, self.source_size, self.size, np.eye(4))
 
     @property
     def _is_exact(self) -> bool:

@@ -31,7 +31,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@echo "Setting up $(VENV): some minutes, most of them to download torch"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install "$$(grep '^torch==' requirements.txt)"
-	$(BIN)/python -m pip install --quiet -r requirements.txt -e .
+	$(BIN)/python -m pip install --quiet -r requirements.txt -e '.[bundles]'
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
@@ -49,7 +49,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov $(PYTEST_ARGS)
 
 $(LABEL_VENV)/.installed: requirements-label.txt pyproject.toml label/torchvision_operators.py
 	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { echo \
@@ -59,7 +59,7 @@ $(LABEL_VENV)/.installed: requirements-label.txt pyproject.toml label/torchvisio
 	$(PYTHON) -m venv $(LABEL_VENV)
 	$(LABEL_BIN)/python -m pip install "$$(grep '^torch==' requirements-label.txt)"
 	PIP_CONSTRAINT='$(CURDIR)/requirements-label.txt' PIP_BUILD_CONSTRAINT='$(CURDIR)/requirements-label.txt' \
-	  $(LABEL_BIN)/python -m pip install --quiet -r requirements-label.txt -e .
+	  $(LABEL_BIN)/python -m pip install --quiet -r requirements-label.txt -e '.[bundles]'
 	$(LABEL_BIN)/python -c 'import torchvision' 2>/dev/null || cp label/torchvision_operators.py \
 	  "$$($(LABEL_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sitecustomize.py"
 	@touch $@

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import fire
 import numpy as np
 import torch
 from common import environment, noise, print_table, smooth_image, write_json
@@ -28,6 +27,7 @@ from equivariant_nets import (
     equivariance_error,
     interpolation_error,
 )
+from equivariant_nets.cli import command_line
 from equivariant_nets.rotations import PLANES, lattice_rotations, plane_rotation
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -75,10 +75,11 @@ def measure(
 
 
 def main(
-    sizes: Sequence[Sequence[int]] = ((16, 16, 16), (17, 17, 17), (18, 21, 19)),
+    *,
+    sizes: Sequence[tuple[int, int, int]] = ((16, 16, 16), (17, 17, 17), (18, 21, 19)),
     free_size: int = 33,
     angles: Sequence[float] = (15, 30, 45, 60, 75, 90),
-    networks: Sequence[str] | str | None = None,
+    networks: Sequence[str] | None = None,
     threads: int | None = None,
     seed: int = 0,
     output: str | None = None,
@@ -98,7 +99,7 @@ def main(
     Raises:
         ValueError: a network that is not known, or no angle of a free rotation.
     """
-    networks = [networks] if isinstance(networks, str) else list(networks or NETWORKS)
+    networks = list(networks or NETWORKS)
     if unknown := set(networks) - set(NETWORKS):
         raise ValueError(f"networks {sorted(unknown)} are not known; choose from {list(NETWORKS)}.")
     free_angles = [angle for angle in angles if angle % 90]
@@ -117,5 +118,7 @@ def main(
     return rows
 
 
+cli = command_line(main)
+
 if __name__ == "__main__":
-    fire.Fire(main, serialize=lambda rows: None)
+    cli()

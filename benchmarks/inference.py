@@ -1,6 +1,6 @@
 """Time and memory of segmenting one large volume with a bundle's own network, windows and inferer.
 
-    python benchmarks/inference.py [--bundles "['brain_tumor_mri_so3_segmentation']"] [--output inference.json]
+    python benchmarks/inference.py [--bundles brain_tumor_mri_so3_segmentation] [--output inference.json]
 
 Each bundle runs in a process of its own, on noise of the size of a BraTS volume, with random weights: neither time nor
 memory depends on them. The peak is that of the whole process; what it was before the first window stands beside it.
@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fire
 import torch
 from common import environment, print_table, write_json
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
+from equivariant_nets.cli import command_line
 from equivariant_nets.inference.memory import SlidingWindowMemory
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -31,7 +31,7 @@ GB = 1e9
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes that ru_maxrss counts in
 
 
-def one(bundle: str, size: Sequence[int], roi_size: Sequence[int] | None, threads: int | None) -> None:
+def one(bundle: str, *, size: Sequence[int], roi_size: Sequence[int] | None = None, threads: int | None = None) -> None:
     """Measure one bundle in this process, and print the row as JSON."""
     if threads is not None:
         torch.set_num_threads(threads)
@@ -66,7 +66,8 @@ def one(bundle: str, size: Sequence[int], roi_size: Sequence[int] | None, thread
 
 
 def main(
-    bundles: Sequence[str] | str | None = None,
+    *,
+    bundles: Sequence[str] | None = None,
     size: Sequence[int] = (240, 240, 155),
     roi_size: Sequence[int] | None = None,
     threads: int | None = None,
@@ -84,13 +85,14 @@ def main(
     Raises:
         ValueError: there is no such bundle.
     """
-    names = [bundles] if isinstance(bundles, str) else list(bundles or TUMOUR_BUNDLES)
+    names = list(bundles or TUMOUR_BUNDLES)
     if unknown := [name for name in names if not (BUNDLES / name / "configs" / "inference.json").is_file()]:
         raise ValueError(f"bundles {unknown} are not in {BUNDLES}.")
     rows = []
     for name in tqdm(names, unit="bundle"):
-        arguments = {"bundle": name, "size": list(size), "roi_size": roi_size, "threads": threads}
-        command = [sys.executable, __file__, "one", *(f"--{key}={value}" for key, value in arguments.items())]
+        arguments = {"size": size, "roi_size": roi_size, "threads": threads}
+        options = [f"--{key}={json.dumps(value)}" for key, value in arguments.items() if value is not None]
+        command = [sys.executable, __file__, "one", name, *options]
         result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(result.stdout.splitlines()[-1]))
     print_table(rows)
@@ -98,8 +100,8 @@ def main(
     return rows
 
 
+cli = command_line(main)
+cli.command(one, show=False)
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["one"]:
-        fire.Fire(one, command=sys.argv[2:])
-    else:
-        fire.Fire(main, serialize=lambda rows: None)
+    cli()

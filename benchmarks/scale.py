@@ -20,7 +20,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import fire
 import monai.networks.nets
 import numpy as np
 import scipy.ndimage
@@ -31,6 +30,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equivariant_nets import ConventionalUNet, ScaleUNet
+from equivariant_nets.cli import command_line
 from equivariant_nets.equivariance import central_error, scale_field
 from equivariant_nets.evaluation.plots import plot_scale_curves
 from equivariant_nets.evaluation.tables import summarize_scale_table
@@ -183,9 +183,10 @@ def _by_factor(columns: Sequence[float | str], errors: Sequence[Sequence[float]]
 
 
 def errors(
+    *,
     size: int = 64,
     seeds: Sequence[int] = (0, 1, 2),
-    networks: Sequence[str] | str | None = None,
+    networks: Sequence[str] | None = None,
     threads: int | None = None,
     output: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -201,7 +202,7 @@ def errors(
     Raises:
         ValueError: a network that is not known, or a size that is no multiple of 8.
     """
-    names = [networks] if isinstance(networks, str) else list(networks or NETWORKS)
+    names = list(networks or NETWORKS)
     if unknown := set(names) - set(NETWORKS):
         raise ValueError(f"networks {sorted(unknown)} are not known; choose from {list(NETWORKS)}.")
     if size % MULTIPLE:
@@ -227,7 +228,7 @@ def errors(
     return rows
 
 
-def dice(picture: str | None = None, **runs: str) -> list[dict[str, str]]:
+def dice(*, picture: str | None = None, **runs: str) -> list[dict[str, str]]:
     """Mean Dice at each size of the anatomy, and its deviation over the runs of a network, such as its seeds.
 
     Args:
@@ -258,5 +259,7 @@ def dice(picture: str | None = None, **runs: str) -> list[dict[str, str]]:
     return rows
 
 
+cli = command_line(errors, dice, help=__doc__)
+
 if __name__ == "__main__":
-    fire.Fire({"errors": errors, "dice": dice}, serialize=lambda rows: None)
+    cli()

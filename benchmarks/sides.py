@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import fire
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equivariant_nets import SteerableUNet
+from equivariant_nets.cli import command_line
 from equivariant_nets.equivariance import transform_field
 from equivariant_nets.rotations import lattice_rotations
 
@@ -101,7 +101,7 @@ def dice(net: nn.Module, images: Tensor, labels: Tensor) -> list[float]:
     return scores
 
 
-def main(steps: int = 120, seeds: int = 3, patients: int = 24, output: str | None = None) -> list[dict[str, Any]]:
+def main(*, steps: int = 120, seeds: int = 3, patients: int = 24, output: str | None = None) -> list[dict[str, Any]]:
     """Train, print a table, and return its rows.
 
     Args:
@@ -124,5 +124,7 @@ def main(steps: int = 120, seeds: int = 3, patients: int = 24, output: str | Non
     return rows
 
 
+cli = command_line(main)
+
 if __name__ == "__main__":
-    fire.Fire(main, serialize=lambda rows: None)
+    cli()

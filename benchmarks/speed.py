@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-import fire
 import torch
 import torch.nn.functional as F
 from common import environment, print_table, write_json
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from equivariant_nets import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet, materialize
+from equivariant_nets.cli import command_line
 from equivariant_nets.networks.kernels import AssembledConvolution
 
 MIB = 2**20
@@ -254,9 +254,10 @@ def _row(pair: tuple[str, str], size: int, quantity: str, unit: str, values: dic
 
 
 def main(
+    *,
     network: str = "steerable",
     reference: str = "conventional",
-    sizes: Sequence[int] | int | None = None,
+    sizes: Sequence[int] | None = None,
     features: str = "8x0e+4x1e+2x2e",
     gates: str = "scalars",
     repeats: int = 7,
@@ -285,8 +286,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    sizes = sizes or ([128] if place.type == "cuda" else [32, 48])
-    sizes = [sizes] if isinstance(sizes, int) else list(sizes)
+    sizes = list(sizes or ([128] if place.type == "cuda" else [32, 48]))
     first_construction = {name: timed(lambda build=NETWORKS[name]: build(features, gates), place) for name in pair}
     rows = [row for size in sizes for row in measure(pair, size, features, gates, repeats, place, seed)]
     print_table(rows)
@@ -306,5 +306,7 @@ def main(
     return rows
 
 
+cli = command_line(main)
+
 if __name__ == "__main__":
-    fire.Fire(main, serialize=lambda rows: None)
+    cli()

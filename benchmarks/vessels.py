@@ -16,9 +16,8 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import fire
 import matplotlib
 import numpy as np
 import torch
@@ -29,6 +28,7 @@ from monai.transforms import Rotated
 from monai.utils import set_determinism
 from tqdm import tqdm
 
+from equivariant_nets.cli import command_line
 from equivariant_nets.data import PatchDataset
 from equivariant_nets.evaluation.metrics import PooledScores
 from equivariant_nets.evaluation.vessels import predict_vessels
@@ -60,6 +60,7 @@ def configuration(network: str, dataset_dir: str, names: Sequence[str] = ("train
 
 def few_samples(
     dataset_dir: str,
+    *,
     seeds: Sequence[int] = (0, 1),
     counts: Sequence[int] = (20, 200, 2000),
     augmentations: Sequence[str] = ("none", "full"),
@@ -68,7 +69,7 @@ def few_samples(
     batch_size: int = 8,
     patch_size: int = 64,
     test_patches: int = 400,
-    bfloat16: bool = False,
+    bfloat16: Literal[True, False] = False,
     output: str | None = None,
 ) -> list[dict[str, Any]]:
     """Train on few patches whose vessels run in two of four directions, and test on the other two.
@@ -192,7 +193,7 @@ def turned(photograph: dict[str, Any], degrees: float) -> dict[str, Any]:
     return result
 
 
-def picture(dataset_dir: str, path: str, dataset: str = "chase_db1", case: int = 0, columns: int = 4) -> str:
+def picture(dataset_dir: str, path: str, *, dataset: str = "chase_db1", case: int = 0, columns: int = 4) -> str:
     """Draw a test photograph turned in steps of 30 degrees, with the vessels that both bundles' weights find in it.
 
     Args:
@@ -236,5 +237,7 @@ def picture(dataset_dir: str, path: str, dataset: str = "chase_db1", case: int =
     return path
 
 
+cli = command_line(few_samples, table, picture, help=__doc__)
+
 if __name__ == "__main__":
-    fire.Fire({"few_samples": few_samples, "table": table, "picture": picture}, serialize=lambda result: None)
+    cli()

@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fire
 import nibabel as nib
 
+from equivariant_nets.cli import command_line
 from equivariant_nets.evaluation.plots import plot_rotation_curves
 from equivariant_nets.evaluation.tables import summarize_rotation_table
 from equivariant_nets.pictures import three_planes
@@ -77,6 +77,7 @@ def summarize(folder: Path) -> list[Path]:
 
 
 def main(
+    *,
     output_dir: str = "output/demo",
     epochs: int = 6,
     num_training: int = 96,
@@ -107,5 +108,7 @@ def main(
     print("\nResults:\n" + "\n".join(f"  {path}" for path in summarize(folder)))
 
 
+cli = command_line(main)
+
 if __name__ == "__main__":
-    fire.Fire(main)
+    cli()

@@ -13,6 +13,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from equivariant_nets.rotations import lattice_rotations, plane_rotation
+from equivariant_nets.types import Features, Mask, TurnedFeatures
 
 __all__ = [
     "assert_equivariant",
@@ -30,7 +31,7 @@ SPLINE_ORDER = 3
 BALL = 0.6
 
 
-def transform_field(field: Tensor, matrix: np.ndarray, irreps: o3.Irreps | None = None) -> Tensor:
+def transform_field(field: Features, matrix: np.ndarray, irreps: o3.Irreps | None = None) -> TurnedFeatures:
     """Turn or mirror a field about the centre of its volume: f'(x) = D(R) f(R^-1 x).
 
     Args:
@@ -95,7 +96,7 @@ def _interpolate(field: Tensor, matrix: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(turned)).to(field).reshape(field.shape)
 
 
-def scale_field(field: Tensor, factor: float, multiple: int = 1) -> Tensor:
+def scale_field(field: Features, factor: float, multiple: int = 1) -> TurnedFeatures:
     """Shrink (or enlarge) a field of scalars about the centre of its volume: f'(x) = f(x / factor).
 
     Args:
@@ -121,7 +122,7 @@ def scale_field(field: Tensor, factor: float, multiple: int = 1) -> Tensor:
 
 
 @torch.no_grad()
-def scale_equivariance_error(net: nn.Module, image: Tensor, factor: float) -> float:
+def scale_equivariance_error(net: nn.Module, image: Features, factor: float) -> float:
     """The relative error of what a network says of a smaller image: |net(S image) - S net(image)| over the deviation of
     S net(image) from its mean, in a central ball, where S is :func:`scale_field`.
 
@@ -139,7 +140,7 @@ def scale_equivariance_error(net: nn.Module, image: Tensor, factor: float) -> fl
         return central_error(net(scale_field(image, factor)), scale_field(net(image), factor))
 
 
-def central_error(got: Tensor, expected: Tensor) -> float:
+def central_error(got: Features, expected: Features) -> float:
     """|got - expected| over the deviation of what is expected from its mean, in a central ball of ``(B, C, *spatial)``.
 
     Raises:
@@ -153,7 +154,7 @@ def central_error(got: Tensor, expected: Tensor) -> float:
     return float((got - expected).norm() / deviation)
 
 
-def _ball(size: Sequence[int]) -> Tensor:
+def _ball(size: Sequence[int]) -> Mask:
     grids = torch.meshgrid(*[torch.arange(n) - (n - 1) / 2 for n in size], indexing="ij")
     radius = torch.stack(grids).norm(dim=0)
     return radius <= BALL * (min(size) - 1) / 2
@@ -231,7 +232,7 @@ def _irreps_of(net: Any, *given: str | o3.Irreps | None) -> list[o3.Irreps | Non
 @torch.no_grad()
 def equivariance_error(
     net: nn.Module,
-    image: Tensor,
+    image: Features,
     transform: np.ndarray,
     *,
     irreps_in: str | o3.Irreps | None = None,
@@ -276,7 +277,7 @@ def _outputs(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 @torch.no_grad()
-def interpolation_error(field: Tensor, transform: np.ndarray) -> float:
+def interpolation_error(field: Features, transform: np.ndarray) -> float:
     """The relative error of turning scalars ``(B, C, *spatial)`` there and back: the floor of what can be measured."""
     there_and_back = transform_field(transform_field(field, transform), np.asarray(transform).T)
     return _relative_error(there_and_back, field, _is_signed_permutation(np.asarray(transform)))
@@ -284,7 +285,7 @@ def interpolation_error(field: Tensor, transform: np.ndarray) -> float:
 
 def equivariance_curve(
     net: nn.Module,
-    image: Tensor,
+    image: Features,
     angles_degrees: Iterable[float],
     plane: str | tuple[int, int] = "axial",
     *,
@@ -300,7 +301,7 @@ def equivariance_curve(
 
 def assert_equivariant(
     net: nn.Module,
-    image: Tensor,
+    image: Features,
     transforms: Iterable[np.ndarray] | None = None,
     tolerance: float = 1e-5,
     *,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from equivariant_nets import bundles_extra  # noqa: F401
+
+# isort: split
+
 import copyreg
 import enum
 import functools
@@ -121,7 +125,7 @@ class _Walk:
         if isinstance(item, os.PathLike) or (isinstance(item, str) and os.path.isabs(item)):
             if os.path.isfile(item):
                 yield where, content_of(item)
-        elif (value := _plain(item)) is not _NOT_TOLD:
+        elif (value := _json_value(item)) is not _NOT_TOLD:
             yield where, value
         elif isinstance(item, list | tuple | Set | Mapping):
             yield from self._container(where, item)
@@ -142,7 +146,7 @@ class _Walk:
         if not children:
             yield where, "{}" if isinstance(item, Mapping) else "[]"
         elif all(_is_number(child) for _, child in children) and len(children) <= _SMALL and isinstance(item, Sequence):
-            yield where, str([_plain(child) for _, child in children])
+            yield where, str([_json_value(child) for _, child in children])
         else:
             for name, child in children:
                 yield from self(where + name, child)
@@ -193,7 +197,7 @@ class _Walk:
             yield from self._attributes(f"{where}.defaults", dict(enumerate(item.__defaults__ or ())))
 
 
-def _plain(item: Any) -> Any:
+def _json_value(item: Any) -> Any:
     """What is no more than a value, as JSON has it."""
     if item is None or (isinstance(item, bool | str) and not isinstance(item, enum.Enum)):
         return item
@@ -221,7 +225,7 @@ def _plain(item: Any) -> Any:
 
 
 def _of_numbers(item: Any) -> Any:
-    return [_of_numbers(child) for child in item] if isinstance(item, list) else _plain(item)
+    return [_of_numbers(child) for child in item] if isinstance(item, list) else _json_value(item)
 
 
 def _is_number(item: Any) -> bool:

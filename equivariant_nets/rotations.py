@@ -11,13 +11,15 @@ import itertools
 
 import numpy as np
 
+from equivariant_nets.types import Matrix, Rotation
+
 __all__ = ["PLANES", "lattice_rotations", "lattice_symmetries", "plane_rotation", "plane_turn", "random_rotation"]
 
 # The plane a rotation acts in, for volumes in RAS orientation (axes right, anterior, superior): its two axes.
 PLANES = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}
 
 
-def lattice_symmetries(spatial_dims: int = 3) -> list[np.ndarray]:
+def lattice_symmetries(spatial_dims: int = 3) -> list[Matrix]:
     """All signed permutation matrices: the 48 symmetries of the cube in 3-D, the 8 of the square in 2-D."""
     matrices = []
     for permutation in itertools.permutations(range(spatial_dims)):
@@ -29,13 +31,13 @@ def lattice_symmetries(spatial_dims: int = 3) -> list[np.ndarray]:
 
 
 @functools.cache
-def lattice_rotations(spatial_dims: int = 3) -> tuple[np.ndarray, ...]:
+def lattice_rotations(spatial_dims: int = 3) -> tuple[Matrix, ...]:
     """The 24 rotations of the cube in 3-D, the 4 of the square in 2-D, the identity first."""
     rotations = [m for m in lattice_symmetries(spatial_dims) if np.linalg.det(m) > 0]
     return tuple(sorted(rotations, key=lambda m: -np.trace(m)))
 
 
-def plane_rotation(plane: str | tuple[int, int], degrees: float) -> np.ndarray:
+def plane_rotation(plane: str | tuple[int, int], degrees: float) -> Rotation:
     """The rotation by an angle in the plane of two axes, which turns the first axis towards the second.
 
     Args:
@@ -56,7 +58,7 @@ def plane_rotation(plane: str | tuple[int, int], degrees: float) -> np.ndarray:
     return matrix
 
 
-def plane_turn(degrees: float) -> np.ndarray:
+def plane_turn(degrees: float) -> Matrix:
     """The 2x2 rotation by an angle, which turns the first axis of an image towards the second. Multiples of 90 degrees
     give exact signed permutation matrices."""
     radians = np.deg2rad(degrees)
@@ -66,7 +68,7 @@ def plane_turn(degrees: float) -> np.ndarray:
     return np.array([[cos, -sin], [sin, cos]])
 
 
-def random_rotation(random_state: np.random.RandomState) -> np.ndarray:
+def random_rotation(random_state: np.random.RandomState) -> Rotation:
     """A rotation drawn uniformly (Haar measure) from SO(3): a uniform unit quaternion, as a matrix."""
     w, x, y, z = (lambda q: q / np.linalg.norm(q))(random_state.normal(size=4))
     return np.array(

@@ -7,6 +7,10 @@ voxels first (``Spacingd``), else the turn is not rigid in the world; the affine
 
 from __future__ import annotations
 
+from equivariant_nets import bundles_extra  # noqa: F401
+
+# isort: split
+
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -28,6 +32,7 @@ from monai.transforms import (
 from monai.utils import TraceKeys, convert_to_dst_type, convert_to_tensor
 
 from equivariant_nets.rotations import lattice_rotations, plane_rotation, random_rotation
+from equivariant_nets.types import Rotation, VolumeOfAnyType
 
 __all__ = ["RandRotateAxisd", "RandRotateLatticed", "RandRotateUniformd", "RotateMatrixd", "rotation_augmentation"]
 
@@ -36,7 +41,7 @@ MODES = (0, 1, 2, 3, 4, 5, "bilinear", *LABEL_MODES)
 PADDING_MODES = ("zeros", "border", "reflection")
 
 
-def _checked_rotation(matrix: Any) -> np.ndarray:
+def _checked_rotation(matrix: Any) -> Rotation:
     rotation = np.asarray(matrix, dtype=float)
     if rotation.shape != (3, 3) or not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5):
         problem = "is not an orthogonal 3x3 matrix"
@@ -130,7 +135,7 @@ class _Rotated(MapTransform, InvertibleTransform):
         self.padding_mode = _one_per_key("padding_mode", padding_mode, PADDING_MODES, self.keys)
         self.keep_size = keep_size
 
-    def _volume(self, key: Hashable, item: Any, mode: str | int) -> torch.Tensor:
+    def _volume(self, key: Hashable, item: Any, mode: str | int) -> VolumeOfAnyType:
         """The item as a tensor, of a dtype that depends on the mode only, so that prob does not mix dtypes."""
         volume = convert_to_tensor(item, track_meta=get_track_meta())
         where = f"{type(self).__name__}, key {key!r}"
@@ -245,7 +250,7 @@ class _RandRotated(RandomizableTransform, _Rotated):
         self.matrix = np.eye(3)
 
     @abstractmethod
-    def _draw(self, size: Sequence[int]) -> np.ndarray:
+    def _draw(self, size: Sequence[int]) -> Rotation:
         """A random rotation for a volume of size (D, H, W)."""
 
     def randomize(self, data: Sequence[int]) -> None:
@@ -278,7 +283,7 @@ class RandRotateUniformd(_RandRotated):
         (1, 8, 8, 8)
     """
 
-    def _draw(self, size: Sequence[int]) -> np.ndarray:
+    def _draw(self, size: Sequence[int]) -> Rotation:
         return random_rotation(self.R)
 
 
@@ -326,7 +331,7 @@ class RandRotateAxisd(_RandRotated):
             plane_rotation(plane, 0)  # raises if there is no such plane
         self.range_degrees, self.planes = range_degrees, planes
 
-    def _draw(self, size: Sequence[int]) -> np.ndarray:
+    def _draw(self, size: Sequence[int]) -> Rotation:
         plane = self.planes[self.R.randint(len(self.planes))]
         low, high = self.range_degrees
         return plane_rotation(plane, self.R.uniform(low, high))
@@ -348,7 +353,7 @@ class RandRotateLatticed(_RandRotated):
         True
     """
 
-    def _draw(self, size: Sequence[int]) -> np.ndarray:
+    def _draw(self, size: Sequence[int]) -> Rotation:
         fitting = [m for m in lattice_rotations() if not self.keep_size or _turned_size(m, size) == tuple(size)]
         return fitting[self.R.randint(len(fitting))]
 

@@ -1,57 +1,29 @@
-"""Parts of an HTML page that opens from disk without a network: all text is escaped, all pictures are inside."""
+"""HTML that opens from disk without a network: ``report.html.jinja`` says how data look, Python gives them."""
 
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["page", "paragraph", "picture", "table", "write_report"]
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-STYLE = (
-    "body{font-family:sans-serif;max-width:70em;margin:2em auto}"
-    "td,th{padding:.2em 1em;text-align:left}img{max-width:100%}"
+__all__ = ["render", "write_report"]
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
+_TEMPLATES.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
 
 
-def paragraph(text: str, kind: str = "") -> str:
-    """A paragraph, of a class of the style sheet if one is given."""
-    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """A table; its first row is the header."""
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-    header, *others = rows
-    return "<table>" + row(header, "th") + "".join(row(cells, "td") for cells in others) + "</table>"
-
-
-def picture(path: str | Path, description: str | None = None) -> str:
-    """A PNG with the text that stands for it; by default the name of the file without its ending."""
-    path = Path(path)
-    text = html.escape(path.stem if description is None else description)
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<p><img alt="{text}" src="data:image/png;base64,{data}"></p>'
-
-
-def page(path: str | Path, title: str, body: str, style: str = STYLE) -> Path:
-    """Write a page and return its path.
-
-    Args:
-        path: the file to write.
-        title: of the window.
-        body: HTML, such as the other functions return.
-        style: CSS.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
-    path.write_text(f'<!doctype html><html lang="en">{head}{body}</html>\n', encoding="utf-8")
-    return path
+def render(part: str, **data: object) -> str:
+    """A part of the template with its data; texts are escaped, and a picture is the path of a PNG."""
+    module = _TEMPLATES.get_template("report.html.jinja").module
+    return str(getattr(module, part)(**data)).strip() + "\n"
 
 
 def write_report(
@@ -62,6 +34,8 @@ def write_report(
     pictures: Sequence[Path],
 ) -> Path:
     """Write one HTML file that opens from disk without a network: text, tables (first row the header) and pictures."""
-    parts = [f"<h1>{html.escape(title)}</h1>", *map(paragraph, paragraphs)]
-    parts += [*map(table, tables), *map(picture, pictures)]
-    return page(path, title, "".join(parts))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page = render("report", title=title, paragraphs=paragraphs, tables=tables, pictures=pictures)
+    path.write_text(page, encoding="utf-8")
+    return path

@@ -8,7 +8,6 @@ and in clicks.csv and fine_tuning.csv.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 from annotator import Annotator, ServerError
 from serve import BUNDLES, DROPOUT, OUTPUT, Server, UsageError, check_models, check_port, prepare_app
 
+from equivariant_nets.cli import command_line
 from equivariant_nets.data import hippocampus_datalist
 from equivariant_nets.interaction import next_click
 
@@ -118,77 +118,100 @@ def transcript(clicks: Rows, tuning: Rows, annotator: Annotator, settings: str) 
     return "\n".join(lines) + "\n"
 
 
-def annotate(args: argparse.Namespace) -> Path:
-    """The whole round; returns the path of the transcript."""
-    models = [AUTOMATIC, CLICKED] if max(args.clicks) > 0 else [AUTOMATIC]
+def annotate(
+    *,
+    dataset_dir: Path,
+    output_dir: Path = OUTPUT / "annotation_round",
+    cases: int = 12,
+    clicks: Sequence[int] = (0, 1, 3, 5),
+    submitted: int = 4,
+    epochs: int = 10,
+    learning_rate: float | None = None,
+    weights: Path | None = None,
+    dropout: float = DROPOUT,
+    port: int = 8010,
+) -> str:
+    """A round of annotation over REST, with simulated clicks, on volumes of the hippocampus that no model has seen.
+
+    Args:
+        dataset_dir: MSD Task04, with dataset.json.
+        output_dir: receives transcript.md, clicks.csv and fine_tuning.csv.
+        cases: volumes of the test section.
+        clicks: after how many to measure; 0: none.
+        submitted: labels to fine-tune on.
+        epochs: of the fine-tuning.
+        learning_rate: of the fine-tuning. By default that of the training.
+        weights: what the automatic model starts from. By default those that are shipped.
+        dropout: of dropping a feature, for uncertainty.
+        port: to listen on.
+    """
+    models = [AUTOMATIC, CLICKED] if max(clicks) > 0 else [AUTOMATIC]
     check_models(models, BUNDLES)
-    check_port("127.0.0.1", args.port)
-    data = hippocampus_datalist(args.dataset_dir, section="test")
-    if not 4 <= args.submitted < args.cases <= len(data):
-        raise UsageError(
-            f"--cases {args.cases} and --submitted {args.submitted} are not legal: submit 4 labels or more, of fewer "
-            f"cases than there are; the test section has {len(data)}."
-        )
-    if args.weights and not args.weights.is_file():
-        raise UsageError(f"The weights {args.weights} do not exist. Give the model.pt of a training of {AUTOMATIC}.")
-    output = args.output_dir.expanduser().absolute()
-    for name in ("studies", "app"):
-        shutil.rmtree(output / name, ignore_errors=True)
-    (output / "studies").mkdir(parents=True)
-    labels = {}
-    for item in data[: args.cases]:
-        shutil.copy(item["image"], output / "studies")
-        labels[Path(item["image"]).name.removesuffix(".nii.gz")] = Path(item["label"])
-    prepare_app(output / "app", models, BUNDLES)
-    if args.weights:
-        shutil.copy(args.weights, output / "app" / "model" / AUTOMATIC / "models" / "model.pt")
-    os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"  # it would score beside the requests, and slow them down
-    server = Server(output / "app", models, str(output / "studies"), AUTOMATIC, args.dropout, port=args.port)
+    check_port("127.0.0.1", port)
+    data = choose_cases(dataset_dir, cases, submitted)
+    if weights and not weights.is_file():
+        raise UsageError(f"The weights {weights} do not exist. Give the model.pt of a training of {AUTOMATIC}.")
+    output = output_dir.expanduser().absolute()
+    labels = prepare(output, data, models, weights)
+    server = Server(output / "app", models, str(output / "studies"), AUTOMATIC, dropout, port=port)
     try:
         server.wait()
         annotator = Annotator(server.address, output)
         annotator.models()
-        clicks: Rows = []
+        clicked: Rows = []
         for case, path in labels.items() if CLICKED in models else ():
-            clicks += correct(annotator, case, np.asarray(nib.load(path).dataobj), args.clicks)
-        tuning = fine_tune(annotator, labels, args.submitted, args.epochs, args.learning_rate)
+            clicked += correct(annotator, case, np.asarray(nib.load(path).dataobj), clicks)
+        tuned = fine_tune(annotator, labels, submitted, epochs, learning_rate)
     finally:
         server.stop()
-    for name, rows in {"clicks.csv": clicks, "fine_tuning.csv": tuning}.items():
+    rate = f", with a learning rate of {learning_rate}" if learning_rate else ""
+    start = f", which started from {weights.name}," if weights else ""
+    settings = (
+        f"The first {cases} test cases. Clicks lie in the middle of the largest wrong component. The "
+        f"{submitted} most uncertain cases were labelled, and the automatic model{start} was fine-tuned on them "
+        f"for {epochs} epochs{rate}."
+    )
+    for name, rows in {"clicks.csv": clicked, "fine_tuning.csv": tuned}.items():
         if rows:
             write_table(rows, output / name)
-    rate = f", with a learning rate of {args.learning_rate}" if args.learning_rate else ""
-    start = f", which started from {args.weights.name}," if args.weights else ""
-    settings = (
-        f"The first {args.cases} test cases. Clicks lie in the middle of the largest wrong component. The "
-        f"{args.submitted} most uncertain cases were labelled, and the automatic model{start} was fine-tuned on them "
-        f"for {args.epochs} epochs{rate}."
-    )
     report = output / "transcript.md"
-    report.write_text(transcript(clicks, tuning, annotator, settings), encoding="utf-8")
-    return report
+    report.write_text(transcript(clicked, tuned, annotator, settings), encoding="utf-8")
+    return f"\nThe transcript is {report}"
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset_dir", type=Path, required=True, help="MSD Task04, with dataset.json")
-    parser.add_argument("--output_dir", type=Path, default=OUTPUT / "annotation_round")
-    parser.add_argument("--cases", type=int, default=12, help="volumes of the test section")
-    parser.add_argument(
-        "--clicks", type=int, nargs="+", default=[0, 1, 3, 5], help="after how many to measure; 0: none"
-    )
-    parser.add_argument("--submitted", type=int, default=4, help="labels to fine-tune on")
-    parser.add_argument("--epochs", type=int, default=10, help="of the fine-tuning")
-    parser.add_argument("--learning_rate", type=float, help="of the fine-tuning (default: that of the training)")
-    parser.add_argument("--weights", type=Path, help="what the automatic model starts from (default: as shipped)")
-    parser.add_argument("--dropout", type=float, default=DROPOUT, help="of dropping a feature, for uncertainty")
-    parser.add_argument("--port", type=int, default=8010)
-    return parser.parse_args()
+def choose_cases(dataset_dir: Path, count: int, submitted: int) -> list[dict[str, str]]:
+    """The first cases of the test section."""
+    data = hippocampus_datalist(dataset_dir, section="test")
+    if not 4 <= submitted < count <= len(data):
+        raise UsageError(
+            f"--cases {count} and --submitted {submitted} are not legal: submit 4 labels or more, of fewer "
+            f"cases than there are; the test section has {len(data)}."
+        )
+    return data[:count]
 
+
+def prepare(
+    output: Path, data: Sequence[dict[str, str]], models: Sequence[str], weights: Path | None
+) -> dict[str, Path]:
+    """Write the images and the app of a server anew, and return the file of the label of each image."""
+    for name in ("studies", "app"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    (output / "studies").mkdir(parents=True)
+    labels = {}
+    for item in data:
+        shutil.copy(item["image"], output / "studies")
+        labels[Path(item["image"]).name.removesuffix(".nii.gz")] = Path(item["label"])
+    prepare_app(output / "app", models, BUNDLES)
+    if weights:
+        shutil.copy(weights, output / "app" / "model" / AUTOMATIC / "models" / "model.pt")
+    os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"  # it would score beside the requests, and slow them down
+    return labels
+
+
+cli = command_line(annotate)
 
 if __name__ == "__main__":
     try:
-        print(f"\nThe transcript is {annotate(parse_arguments())}")
+        cli()
     except (UsageError, ServerError, FileNotFoundError, ValueError) as error:
         sys.exit(str(error))

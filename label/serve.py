@@ -5,7 +5,6 @@ It runs in the environment that ``make label`` sets up, and needs no network.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -20,6 +19,8 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from equivariant_nets.cli import command_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLES = REPOSITORY / "bundles"
@@ -206,54 +207,60 @@ def instructions(server: Server, models: Sequence[str], studies: str, uncertaint
     return "\n".join(lines)
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", help=f"bundles, separated by commas (default: {','.join(MODELS)}, if trained)")
-    parser.add_argument("--studies", help="folder of images, or address of a DICOMweb server (default: phantoms)")
-    parser.add_argument("--host", default="127.0.0.1", help="to listen on; 0.0.0.0 for other computers too")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--bundles", type=Path, default=BUNDLES, help="folder of bundles")
-    parser.add_argument("--app", type=Path, default=OUTPUT / "app", help="folder for the app and fine-tuned weights")
-    parser.add_argument("--reset", action="store_true", help="forget fine-tuned weights")
-    parser.add_argument(
-        "--uncertainty", help="the model whose uncertainty chooses images, or none (default: the first)"
-    )
-    parser.add_argument("--dropout", type=float, default=DROPOUT, help="of dropping a feature, for uncertainty")
-    return parser.parse_args()
-
-
-def choose_models(args: argparse.Namespace) -> list[str]:
+def choose_models(names: str | None, bundles: Path, has_studies: bool) -> list[str]:
     """The models asked for; else those of the hippocampus that are trained, and that of the phantoms for these."""
-    if args.models:
-        return [name.strip() for name in args.models.split(",") if name.strip()]
-    trained = [name for name in MODELS if (args.bundles / name / "models" / "model.pt").is_file()]
-    return trained if args.studies else [DEMO_MODEL, *trained]
+    if names:
+        return [name.strip() for name in names.split(",") if name.strip()]
+    trained = [name for name in MODELS if (bundles / name / "models" / "model.pt").is_file()]
+    return trained if has_studies else [DEMO_MODEL, *trained]
 
 
-def serve(args: argparse.Namespace) -> None:
-    """Prepare, start, tell, and wait for the end."""
-    app = args.app.expanduser().absolute()
-    bundles = args.bundles.expanduser().absolute()
-    models = choose_models(args)
-    check_models(models, bundles)
-    uncertainty = None if args.uncertainty == "none" else args.uncertainty or models[0]
-    if uncertainty and uncertainty not in models:
-        raise UsageError(f"--uncertainty {uncertainty} is none of the models: {', '.join(models)}.")
-    studies = check_studies(args.studies) if args.studies else str(write_demo(OUTPUT / "phantoms"))
-    check_port(args.host, args.port)
+def serve(
+    *,
+    models: str | None = None,
+    studies: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    bundles: Path = BUNDLES,
+    app: Path = OUTPUT / "app",
+    reset: bool = False,
+    uncertainty: str | None = None,
+    dropout: float = DROPOUT,
+) -> None:
+    """Serve bundles in MONAI Label, and say what to do in 3D Slicer.
+
+    It runs in the environment that ``make label`` sets up, and needs no network.
+
+    Args:
+        models: bundles, separated by commas. By default those of the hippocampus, if trained.
+        studies: folder of images, or address of a DICOMweb server. By default phantoms.
+        host: to listen on; 0.0.0.0 for other computers too.
+        port: to listen on.
+        bundles: folder of bundles.
+        app: folder for the app and fine-tuned weights.
+        reset: forget fine-tuned weights.
+        uncertainty: the model whose uncertainty chooses images, or none. By default the first.
+        dropout: of dropping a feature, for uncertainty.
+    """
+    app, bundles = app.expanduser().absolute(), bundles.expanduser().absolute()
+    names = choose_models(models, bundles, studies is not None)
+    check_models(names, bundles)
+    chooser = None if uncertainty == "none" else uncertainty or names[0]
+    if chooser and chooser not in names:
+        raise UsageError(f"--uncertainty {chooser} is none of the models: {', '.join(names)}.")
+    place = check_studies(studies) if studies else str(write_demo(OUTPUT / "phantoms"))
+    check_port(host, port)
     if importlib.util.find_spec("monailabel") is None:
         raise UsageError(
             f"MONAI Label is not installed for {sys.executable}. `make label` installs it and starts this."
         )
-    kept = prepare_app(app, models, bundles, args.reset)
-    if kept:
+    if kept := prepare_app(app, names, bundles, reset):
         print(f"Weights of an earlier server are used, in {app / 'model'}: {', '.join(kept)}. --reset forgets them.")
     print("MONAI Label starts ...", flush=True)
-    server = Server(app, models, studies, uncertainty, args.dropout, args.host, args.port)
+    server = Server(app, names, place, chooser, dropout, host, port)
     try:
         server.wait()
-        print(instructions(server, models, studies, uncertainty), flush=True)
+        print(instructions(server, names, place, chooser), flush=True)
         server.process.wait()
     finally:
         server.stop()
@@ -264,10 +271,12 @@ def _stop(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+cli = command_line(serve)
+
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)
     try:
-        serve(parse_arguments())
+        cli()
     except KeyboardInterrupt:
         print("Stopped.")
     except UsageError as error:

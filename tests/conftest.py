@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -70,6 +71,14 @@ def real_retina(real_data) -> Path:
     if missing := [name for name in ("drive", "chase_db1", "stare") if not (folder / name).is_dir()]:
         raise FileNotFoundError(f"{folder} must hold {', '.join(missing)}")
     return folder
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """For tests of compilers, which cannot look into the checks of shapes."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

@@ -52,7 +52,7 @@ def test_equivariance_tells_the_networks_apart(equivariance, tmp_path, capsys):
 
 
 def test_multiples_of_90_degrees_do_not_flatter_the_free_rotations(equivariance):
-    row = equivariance["main"](sizes=[(7, 7, 7)], free_size=17, angles=[45, 90], networks="SteerableUNet")[0]
+    row = equivariance["main"](sizes=[(7, 7, 7)], free_size=17, angles=[45, 90], networks=["SteerableUNet"])[0]
     curves = row["errors by plane and angle"].values()
     assert all(at_90 < 1e-5 < at_45 for at_45, at_90 in curves)
     assert row["free rotations, mean"] == pytest.approx(sum(at_45 for at_45, _ in curves) / 3)
@@ -60,14 +60,14 @@ def test_multiples_of_90_degrees_do_not_flatter_the_free_rotations(equivariance)
 
 def test_equivariance_refuses_what_it_cannot_measure(equivariance):
     with pytest.raises(ValueError, match=r"\['UNet'\] are not known; choose from"):
-        equivariance["main"](networks="UNet")
+        equivariance["main"](networks=["UNet"])
     with pytest.raises(ValueError, match="no multiple of 90 degrees"):
         equivariance["main"](angles=[90, 180])
 
 
 def test_speed_reports_every_quantity_as_a_ratio(benchmark, tmp_path):
     output = tmp_path / "speed.json"
-    benchmark("speed")["main"](sizes=9, features=FEATURES, repeats=3, device="cpu", threads=1, output=str(output))
+    benchmark("speed")["main"](sizes=[9], features=FEATURES, repeats=3, device="cpu", threads=1, output=str(output))
     record = json.loads(output.read_text())
     assert record.keys() >= ENVIRONMENT | {"features", "sizes", "repeats", "seed", "amp", "first_construction_s"}
     rows = {row["quantity"]: row for row in record["rows"]}
@@ -95,7 +95,7 @@ def test_speed_reports_every_quantity_as_a_ratio(benchmark, tmp_path):
 
 def test_speed_compares_any_two_networks(benchmark):
     speed = benchmark("speed")
-    options = {"features": "8x0e+2x1e+2x2e", "repeats": 1, "device": "cpu", "threads": 1, "sizes": 9}
+    options = {"features": "8x0e+2x1e+2x2e", "repeats": 1, "device": "cpu", "threads": 1, "sizes": [9]}
     rows = speed["main"](network="regular", reference="steerable", **options)
     assembly = next(row for row in rows if row["quantity"].startswith("kernel assembly"))
     assert assembly["ratio"] == pytest.approx(assembly["regular"] / assembly["steerable"])
@@ -199,7 +199,7 @@ def test_errors_of_scale_are_those_of_layers_and_networks(benchmark, tmp_path, c
     assert layer["first layer, ScaleUNet, max_order=2"] < layer["first layer, ConventionalUNet"]
     assert "| published |" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"\['UNet'\] are not known; choose from"):
-        script["errors"](networks="UNet")
+        script["errors"](networks=["UNet"])
     with pytest.raises(ValueError, match="size=20 is no multiple of 8"):
         script["errors"](size=20)
 
@@ -236,7 +236,7 @@ def test_dice_by_size_is_the_mean_over_the_runs(benchmark, tmp_path, capsys):
 def test_inference_of_a_large_volume_is_measured_beside_its_estimate(benchmark, tmp_path):
     output = tmp_path / "inference.json"
     options = {"size": [24, 20, 16], "roi_size": [16, 16, 16], "threads": 1, "output": str(output)}
-    (row,) = benchmark("inference")["main"]("hippocampus_mri_so3_segmentation", **options)
+    (row,) = benchmark("inference")["main"](bundles=["hippocampus_mri_so3_segmentation"], **options)
     assert row["window"] == "16x16x16"
     assert row["parameters"] == 8341
     assert row["seconds"] > 0
@@ -244,4 +244,4 @@ def test_inference_of_a_large_volume_is_measured_beside_its_estimate(benchmark, 
     assert row["peak of the process, GB"] >= row["before, GB"] > row["estimate, GB"]
     assert json.loads(output.read_text())["networks"] == [row]
     with pytest.raises(ValueError, match=r"bundles \['nothing'\] are not in"):
-        benchmark("inference")["main"]("nothing")
+        benchmark("inference")["main"](bundles=["nothing"])

@@ -69,7 +69,7 @@ def test_every_key_of_a_config_is_legal_and_its_misspelling_is_not(files):
     parser = ConfigParser()
     parser.read_config(files)
     keys = [key for key in parser.get() if not key.startswith("_")]
-    check(*[text for key in keys for text in (f"--{key}", "'x'")], files=files)
+    check(*[text for key in keys for text in (f"--{key}", "'$1'")], files=files)
     message = refusal(*[text for key in keys for text in (f"--{key}x", "1")], files=files).splitlines()
     for key, line in zip(keys, message, strict=True):
         assert line.startswith(f"--{key}x: ")
@@ -131,6 +131,15 @@ def test_an_override_of_nothing_is_refused_with_what_is_legal(option, advice):
 )
 def test_what_is_read_is_legal(options):
     check(*options)
+
+
+def test_what_is_a_number_in_the_config_stays_one():
+    for value in ("3", "0.5", "$1 + 1", "@seed"):
+        check("--epochs", value, "--learning_rate", value, files=TRAIN)
+    assert refusal("--epochs", "two", "--learning_rate=low", files=TRAIN).splitlines() == [
+        f"--{option}: {text!r} is no number, which {default} in the config is. Give a number, or an expression ($ ...)."
+        for option, text, default in (("epochs", "two", 20), ("learning_rate", "low", 0.06))
+    ]
 
 
 def test_a_new_key_of_a_plain_dictionary_is_legal():

@@ -255,6 +255,7 @@ def test_a_wrapped_or_materialized_network_is_measured_as_itself(wrap):
     assert error < 1e-12
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_compiled_layer_is_measured_as_itself():
     layer = Convolution("1x1o", "1x1o", kernel_size=3, group="O3").double()
     assert_equivariant(torch.compile(layer, backend="eager"), noise(3), [QUARTER], tolerance=1e-12)

@@ -1,15 +1,22 @@
 """What importing the package costs and offers."""
 
 import importlib
+import importlib.metadata
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import equivariant_nets
+from equivariant_nets.bundles_extra import MODULES
 
+ABSENT = ["monai", "matplotlib", "nibabel", "ignite", "fire", "tensorboard", "psutil", "PIL", "filelock", "tqdm"]
+ABSENT += ["scipy", "jaxtyping", "beartype"]
+ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["monai", "matplotlib", "ignite", "nibabel", "tensorboard", "fire"]
 
 
@@ -20,6 +27,30 @@ def in_a_fresh_interpreter(code):
 def test_the_networks_import_nothing_heavy():
     result = in_a_fresh_interpreter(f"import sys, equivariant_nets; print([m for m in {HEAVY} if m in sys.modules])")
     assert result.stdout.strip() == "[]", result.stderr
+
+
+ALONE = """
+import importlib, pkgutil, sys
+for name in {absent}:
+    sys.modules[name] = None
+import torch
+from equivariant_nets import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet, materialize, networks
+for module in pkgutil.walk_packages(networks.__path__, "equivariant_nets.networks."):
+    importlib.import_module(module.name)
+small = dict(features=1, depth=1)
+nets = [SteerableUNet(features="1x0e+1x1e", depth=1), RegularUNet(3, group="V4", **small), ScaleUNet(3, 1, **small)]
+for net in [*nets, ConventionalUNet(**small), materialize(nets[0]).train().requires_grad_()]:
+    before = [weight.clone() for weight in net.parameters()]
+    net(torch.rand(1, 1, 6, 7, 8)).square().mean().backward()
+    torch.optim.SGD(net.parameters(), 0.1).step()
+    assert not all(map(torch.equal, net.parameters(), before)), net
+print("done")
+"""
+
+
+def test_the_networks_train_with_torch_and_e3nn_alone():
+    result = in_a_fresh_interpreter(ALONE.format(absent=ABSENT))
+    assert result.stdout.strip() == "done", result.stderr
 
 
 def test_the_steerable_family_imports_by_itself():
@@ -36,6 +67,60 @@ def test_the_networks_are_built_without_scipy():
 def test_the_regular_family_imports_without_e3nn():
     result = in_a_fresh_interpreter("import sys; sys.modules['e3nn'] = None; import equivariant_nets.networks.regular")
     assert result.returncode == 0, result.stderr
+
+
+def test_the_networks_need_no_extra():
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({set(MODULES) - {'scipy'}}))"  # e3nn needs scipy
+    result = in_a_fresh_interpreter(f"{blocked}; from equivariant_nets import *; SteerableUNet(depth=1)")
+    assert result.returncode == 0, result.stderr
+
+
+# Those that are imported first, whatever of the package is asked for.
+PACKAGES = [m.name for m in pkgutil.iter_modules(equivariant_nets.__path__, "equivariant_nets.")]
+
+
+def test_without_the_extra_a_module_names_the_command_that_installs_it():
+    code = f"""
+import importlib, sys
+sys.modules["monai"] = None
+for name in {PACKAGES}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        print(name, error)
+"""
+    lines = in_a_fresh_interpreter(code).stdout.splitlines()
+    advice = "The bundles need what is not installed: monai. Run: pip install -e '.[bundles]'"
+    assert all(line.endswith(f" {advice}") for line in lines)
+    assert {line.split()[0].removeprefix("equivariant_nets.") for line in lines} >= {
+        "cli", "commands", "data", "errors", "evaluation", "experiments", "fingerprints", "inference", "interaction",
+        "pictures", "training", "transforms", "zoo",
+    }  # fmt: skip
+
+
+def pins(file):
+    """Versions by package."""
+    return dict(line.split("==") for line in (ROOT / file).read_text(encoding="utf-8").split())
+
+
+def names(requirements):
+    return {re.match(r"[\w-]+", text)[0] for text in requirements if not text.startswith("equivariant-nets")}
+
+
+def test_each_requirement_is_pinned_and_nothing_else():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {extra: names(texts) for extra, texts in project["optional-dependencies"].items()}
+    bundles = names(project["dependencies"]) | extras["bundles"]
+    assert pins("requirements.txt").keys() == bundles | extras["test"]
+    assert pins("requirements-label.txt").keys() == bundles | {"monailabel", "pydicom"}
+    developing = extras["dev"] | extras["tracking"] | extras["export"]
+    assert pins("requirements-dev.txt").keys() == developing - {"pre-commit"}
+    # MONAI Label needs an older numpy.
+    first, second = ({**pins(file), "numpy": None} for file in ("requirements.txt", "requirements-label.txt"))
+    assert {name: first[name] for name in bundles}.items() <= second.items()
+    providers = importlib.metadata.packages_distributions()
+    assert {name.lower() for module in MODULES for name in providers[module]} >= extras["bundles"]
+    assert len(MODULES) == len(extras["bundles"])
 
 
 @pytest.mark.parametrize(

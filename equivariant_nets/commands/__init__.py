@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from equivariant_nets import bundles_extra  # noqa: F401
 from equivariant_nets.commands.command_line import check_command_line
 from equivariant_nets.commands.last_words import end_with_the_cause, tell, without_traceback
 

@@ -33,7 +33,7 @@ def check_command_line(arguments: Sequence[str]) -> None:
     Legal are the parameters of the command, the keys at the top of the merged config files, and what lies below them,
     such as ``network_def#depth``: a component takes the arguments of its class, and a plain dictionary any key. An
     option that names a folder, a file or a pattern must be read as it was typed: ``1001`` would arrive as a number, and
-    ``2024_01`` as 202401.
+    ``2024_01`` as 202401. What is a number in the config stays one, or becomes an expression.
 
     Args:
         arguments: the name of the command and all that follows. Commands without ``config_file`` pass.
@@ -121,7 +121,7 @@ def _remedy(option: str, text: str) -> str:
 
 
 def _unknown(command: Any, options: Mapping[str, Any], parser: ConfigParser) -> dict[str, str]:
-    """The options that nothing reads, and what is legal in their place."""
+    """The options that nothing reads, or that are no number where one is needed, and what is legal in their place."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = _parameters(command, kind)
     if command in (monai.bundle.scripts.run, monai.bundle.scripts.run_workflow):  # which pass the others on
@@ -132,11 +132,19 @@ def _unknown(command: Any, options: Mapping[str, Any], parser: ConfigParser) -> 
         if option in parameters:
             continue
         problem = None if option in read else problem_of_override(option, parser, parameters)
+        problem = problem or _problem_of_number(value, parser.get(option))
         if problem is not None:
             problems[option] = problem
         elif value is not None:
             parser[option] = value  # of which a later option may be a part
     return problems
+
+
+def _problem_of_number(value: Any, default: Any) -> str | None:
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    if is_number and isinstance(value, str) and not value.startswith(("$", "@", "%")):
+        return f"{value!r} is no number, which {default!r} in the config is. Give a number, or an expression ($ ...)."
+    return None
 
 
 def _read_by_name(options: Mapping[str, Any], parser: ConfigParser) -> set[str]:

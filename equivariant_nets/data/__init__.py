@@ -1,5 +1,6 @@
 """Data for the bundles: lists of cases, synthetic phantoms, and checks of what is loaded."""
 
+from equivariant_nets import bundles_extra  # noqa: F401
 from equivariant_nets.data.brain_structures import (
     LABEL_TABLES,
     STRUCTURES,

@@ -11,6 +11,8 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
+from equivariant_nets.types import ThresholdCurve
+
 __all__ = ["MetricsWithoutBest", "PooledDice", "PooledScores"]
 
 NUM_BINS = 1000
@@ -53,7 +55,7 @@ class PooledScores:
         total = self.histograms.sum(1)
         return positives[0], positives[1], total[0], total[1]
 
-    def dice_curve(self) -> Tensor:
+    def dice_curve(self) -> ThresholdCurve:
         """Dice at each threshold 0, 0.001, ..., 1; NaN where there is no foreground and none is predicted."""
         false, true, _, foreground = self._rates()
         return 2 * true / (true + false + foreground)

@@ -31,7 +31,8 @@ class RotationSweep(Sweep):
     before: a box that held all of the turned volume would be up to four times as large, and most of it filling. A
     rotation of the lattice turns the box itself and loses nothing. The prediction is scored against the turned labels
     in view. Beside each Dice stands the cost of interpolation: the Dice of the label map turned there and back. The
-    files are ``rotation_dice.csv`` and ``rotation_dice.png``.
+    files are ``rotation_dice.csv`` and ``rotation_dice.png``. What a turned file meets before, in loading, cropping and
+    normalization, :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep` shows.
 
     Args:
         angles_degrees: angles in each plane; 0 is measured once and counts for all.
@@ -87,7 +88,12 @@ class RotationSweep(Sweep):
         turned: dict[Hashable, Any] = turn_label({"label": label})
         there_and_back = turn_label.inverse(turned)["label"]
         view = field_of_view(turned["label"].shape[1:], label.shape[1:])
-        return self.scores(_plain(turned_image[view]), _plain(turned["label"][view]), _plain(there_and_back), label)
+        return self.scores(
+            _without_metadata(turned_image[view]),
+            _without_metadata(turned["label"][view]),
+            _without_metadata(there_and_back),
+            label,
+        )
 
 
 class ScaleSweep(Sweep):
@@ -126,7 +132,7 @@ class ScaleSweep(Sweep):
         """Each factor, in the order given."""
         for factor in self.factors:
             size = [max(1, round(n * factor)) for n in label.shape[1:]]
-            scaled = _plain(Resize(size, mode="trilinear", anti_aliasing=True)(image))
+            scaled = _without_metadata(Resize(size, mode="trilinear", anti_aliasing=True)(image))
             scaled_label = _resize_label(label, size)
             there_and_back = _resize_label(scaled_label, label.shape[1:])
             yield {"factor": factor}, self.scores(scaled, scaled_label, there_and_back, label)
@@ -143,9 +149,9 @@ def _resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
     """A label map ``(1, D, H, W)`` at another size: at each voxel the label whose indicator, resampled, is highest."""
     values = label.unique()  # of equals the lowest wins, the background first
     indicators = torch.cat([label == value for value in values]).float()
-    return values[_plain(Resize(tuple(size), mode="trilinear")(indicators)).argmax(0, keepdim=True)]
+    return values[_without_metadata(Resize(tuple(size), mode="trilinear")(indicators)).argmax(0, keepdim=True)]
 
 
-def _plain(volume: Any) -> Tensor:
+def _without_metadata(volume: Any) -> Tensor:
     """Without the metadata that MONAI's transforms add."""
     return convert_to_tensor(volume, track_meta=False)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from equivariant_nets.data.datalist import case_name
 from equivariant_nets.training.weights import weights_name
+from equivariant_nets.types import LabelMap, OriginalLabelMap, Volume
 
 __all__ = ["Sweep"]
 
@@ -115,7 +116,9 @@ class Sweep(ABC):
         _logger.info(f"Dice of the {self.kind} sweep is in {table}, and drawn in {picture}.")
         return table
 
-    def scores(self, image: Tensor, label: Tensor, there_and_back: Tensor, original: Tensor) -> np.ndarray:
+    def scores(
+        self, image: Volume, label: LabelMap, there_and_back: OriginalLabelMap, original: OriginalLabelMap
+    ) -> np.ndarray:
         """Dice of each class, ``(2, classes)``: of the segmented image, and of the label map there and back."""
         output = self.inferer(image[None].to(self.device), self.network)[0].float().cpu()
         blank = output.new_zeros((len(output), *original.shape[1:]))  # what comes with a label map alone

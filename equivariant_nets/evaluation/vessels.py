@@ -18,6 +18,7 @@ from tqdm import tqdm
 from equivariant_nets.evaluation.metrics import PooledScores
 from equivariant_nets.evaluation.plots import plot_vessel_curves
 from equivariant_nets.training.weights import weights_name
+from equivariant_nets.types import ProbabilityMap
 
 __all__ = ["VesselEvaluation", "predict_vessels"]
 
@@ -29,7 +30,7 @@ def predict_vessels(
     photograph: dict[str, Any],
     degrees: float = 0.0,
     device: torch.device | str = "cpu",
-) -> Tensor:
+) -> ProbabilityMap:
     """The probability of a vessel at each pixel of a photograph, which is turned before and back after.
 
     Args:
@@ -117,7 +118,7 @@ class VesselEvaluation:
         self.device = device
         self.weights = weights
 
-    def predict(self, photograph: dict[str, Any], degrees: float = 0.0) -> Tensor:
+    def predict(self, photograph: dict[str, Any], degrees: float = 0.0) -> ProbabilityMap:
         """See :func:`predict_vessels`."""
         return predict_vessels(self.network, self.inferer, self.standardizing, photograph, degrees, self.device)
 

@@ -10,8 +10,7 @@ import os
 import shlex
 import sys
 
-import fire
-
+from equivariant_nets.cli import command_line
 from equivariant_nets.experiments.execute import execute
 from equivariant_nets.experiments.findings import SMOKE_RUN
 from equivariant_nets.experiments.plan import read_experiment
@@ -60,5 +59,7 @@ def run(
         sys.exit("\n\n".join([f"{len(problems)} problems:", *problems]))
 
 
+cli = command_line(run)
+
 if __name__ == "__main__":
-    fire.Fire(run)
+    cli()

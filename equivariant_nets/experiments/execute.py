@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -23,13 +25,6 @@ from tqdm import tqdm
 from equivariant_nets.experiments.plan import Run
 from equivariant_nets.files import write_json
 from equivariant_nets.training.resume import FILE_NAME
-
-try:
-    from joblib import Parallel, delayed
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "Experiments are spread over processes by joblib, which is not installed: pip install -e '.[experiments]'"
-    ) from error
 
 __all__ = ["evaluation_dir", "execute", "training_dir"]
 
@@ -80,9 +75,10 @@ def execute(runs: Sequence[Run], output_dir: str | Path, jobs: int = 1, processe
     for job in range(jobs):
         slots.put(_environment(job, jobs, processes_per_run, gpus))
     unique = list({(run.training_id, run.evaluation_id): run for run in runs}.values())
-    work = (delayed(_carry_out)(run, Path(output_dir).absolute(), slots, processes_per_run) for run in unique)
-    results = Parallel(n_jobs=jobs, backend="threading", return_as="generator_unordered")(work)
-    return [problem for problem in tqdm(results, total=len(unique), desc="runs", unit="run") if problem]
+    carry_out = partial(_carry_out, output_dir=Path(output_dir).absolute(), slots=slots, processes=processes_per_run)
+    with ThreadPool(jobs) as pool:  # each waits for a process
+        problems = pool.imap_unordered(carry_out, unique)
+        return [problem for problem in tqdm(problems, total=len(unique), desc="runs", unit="run") if problem]
 
 
 def _visible_gpus() -> list[str]:

@@ -1,21 +1,29 @@
-"""The tables of an experiment in HTML."""
+"""The tables of an experiment as its report shows them."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from equivariant_nets import webpage
 from equivariant_nets.experiments.findings import SMOKE_RUN, interval_text, number
 from equivariant_nets.experiments.statistics import MIN_CASES
 from equivariant_nets.experiments.tables import START, UPRIGHT_POSE, Row
 
-__all__ = ["tables_html"]
+__all__ = ["Table", "tables"]
 
 _OPEN_ROWS = 16  # longer tables are folded
 
 
-def tables_html(rows: Sequence[Row], varies: str | None, smoke_run: bool = False) -> Iterable[str]:
+class Table(NamedTuple):
+    """A table with what its figures are."""
+
+    title: str
+    note: str
+    rows: Sequence[Sequence[str]]  # the first is the header
+    is_folded: bool
+
+
+def tables(rows: Sequence[Row], varies: str | None, smoke_run: bool = False) -> Iterable[Table]:
     """Dice by pose, its loss, the tests, each structure, and the spread of seeds, each with what its figures are.
 
     Args:
@@ -24,8 +32,9 @@ def tables_html(rows: Sequence[Row], varies: str | None, smoke_run: bool = False
         smoke_run: whether each table says that its numbers mean nothing.
     """
 
-    def block(title: str, note: str, cells: Sequence[Sequence[str]], fold: bool = False) -> str:
-        return _block(title, f"{SMOKE_RUN} {note}" if smoke_run else note, cells, fold)
+    def block(title: str, note: str, cells: Sequence[Sequence[str]], fold: bool = False) -> Table:
+        note = f"{SMOKE_RUN} {note}" if smoke_run else note
+        return Table(title, note, cells, fold or len(cells) - 1 > _OPEN_ROWS)
 
     dice, drops, tests, structures, seeds = (
         [row for row in rows if row.table == name] for name in ("dice", "drop", "difference", "structure", "seeds")
@@ -42,13 +51,6 @@ def tables_html(rows: Sequence[Row], varies: str | None, smoke_run: bool = False
     if any(row.seeds > 1 for row in seeds):
         note = "Mean Dice over seeds, and in brackets that of the worst to that of the best seed."
         yield block("Spread of the seeds", note, _pivot(seeds, varies), fold=True)
-
-
-def _block(title: str, note: str, cells: Sequence[Sequence[str]], fold: bool = False) -> str:
-    content = webpage.paragraph(note, "note") + webpage.table(cells)
-    if not fold and len(cells) - 1 <= _OPEN_ROWS:
-        return f"<h3>{html.escape(title)}</h3>{content}"
-    return f"<details><summary>{html.escape(title)} ({len(cells) - 1} rows)</summary>{content}</details>"
 
 
 def _cases(rows: Sequence[Row]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -150,65 +150,94 @@ def read_experiment(
         ValueError: the file is not as above, or names an override that a bundle has not.
     """
     path = Path(path).expanduser().absolute()
+    content = _read(path)
+    _check(path, content)
+    if quick:
+        content = _quick(path, content)
+    dataset_dir = Path(dataset_dir).expanduser().absolute()
+    if not dataset_dir.is_dir():
+        raise FileNotFoundError(f"There is no folder of data {dataset_dir}. Give the folder of the bundles' data.")
+    bundles = Path(bundles_dir).expanduser().absolute() if bundles_dir else path.parent.parent / "bundles"
+    runs = tuple(_runs(content, bundles, dataset_dir))
+    for run in runs:
+        _check_overrides(path, run)
+    name = path.stem + ("_quick" if quick else "")
+    title = content["title"] + (" (smoke run)" if quick else "")
+    return Experiment(
+        name, title, content["question"], content["plot"], next(iter(_varied(content)), None), runs, quick
+    )
+
+
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"There is no experiment {path}. Give the path of its JSON file.")
     if path.stem == "runs":
         raise ValueError(f"{path} would write its section where all runs are kept. Give the file another name.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}).") from None
+
+
+def _check(path: Path, content: Any) -> None:
+    """Refuse what is no experiment, whatever its bundles and data are."""
     _check_keys(path, "an experiment", content, _KEYS, {"title", "question", "plot", "networks", "seeds"})
     if content["plot"] not in PLOTS:
         raise ValueError(f"{path}: plot is {content['plot']!r}; legal are {', '.join(PLOTS)}.")
-    if quick:
-        if "quick" not in content:
-            raise ValueError(f"{path} has no quick version: add {{'quick': {{'overrides': ...}}}} to it.")
-        content = _quick(path, content)
-    dataset_dir = Path(dataset_dir).expanduser().absolute()
-    if not dataset_dir.is_dir():
-        raise FileNotFoundError(f"There is no folder of data {dataset_dir}. Give the folder of the bundles' data.")
-    folder = Path(bundles_dir).expanduser().absolute() if bundles_dir else path.parent.parent / "bundles"
     seeds = content["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
         raise ValueError(f"{path}: seeds is {seeds!r}; legal is a list of one or more whole numbers.")
     networks = content["networks"]
     if not isinstance(networks, dict) or not networks:
         raise ValueError(f"{path}: networks is {networks!r}; legal is an object of one or more, by their names.")
+    for name, network in networks.items():
+        _check_keys(path, f"the network {name!r}", network, _NETWORK_KEYS, {"bundle"})
     for key in ("overrides", "evaluation"):
-        if not isinstance(content.get(key, {}), dict):
-            raise ValueError(f"{path}: {key} is {content[key]!r}; legal is an object of values by their names.")
-    runs, varied = [], set()
-    for seed in seeds:  # the outermost, so that a stopped experiment has all networks at its first seeds
-        for name, network in networks.items():
-            _check_keys(path, f"the network {name!r}", network, _NETWORK_KEYS, {"bundle"})
-            vary = network.get("vary", content.get("vary", {}))
-            if not isinstance(vary, dict) or len(vary) > 1 or not all(isinstance(v, list) and v for v in vary.values()):
-                raise ValueError(f"{path}: vary is {vary!r}; legal is one override with the list of its values.")
-            varied |= set(vary)
-            for key, value in [(key, value) for key, values in vary.items() for value in values] or [(None, None)]:
-                overrides = {**content.get("overrides", {}), **network.get("overrides", {}), "seed": seed}
-                if key is not None:
-                    overrides[key] = value
-                evaluation = content.get("evaluation", {})
-                runs.append(Run(name, folder / network["bundle"], overrides, evaluation, value, dataset_dir))
+        for part in (content, *networks.values()):
+            if not isinstance(part.get(key, {}), dict):
+                raise ValueError(f"{path}: {key} is {part[key]!r}; legal is an object of values by their names.")
+    for vary in _varies(content):
+        if not isinstance(vary, dict) or len(vary) > 1 or not all(isinstance(v, list) and v for v in vary.values()):
+            raise ValueError(f"{path}: vary is {vary!r}; legal is one override with the list of its values.")
+    varied = _varied(content)
     if len(varied) > 1:
         raise ValueError(f"{path}: its networks vary {', '.join(sorted(varied))}; legal is one override for all.")
     if content["plot"] == "curve" and not varied:
         raise ValueError(f"{path}: the plot 'curve' needs what is varied: add {{'vary': {{OVERRIDE: [VALUES]}}}}.")
-    for run in runs:
-        _check_overrides(path, run)
-    name = path.stem + ("_quick" if quick else "")
-    title = content["title"] + (" (smoke run)" if quick else "")
-    return Experiment(name, title, content["question"], content["plot"], next(iter(varied), None), tuple(runs), quick)
+
+
+def _varies(content: dict[str, Any]) -> list[Any]:
+    """What each network varies: its own, or else that of all."""
+    return [network.get("vary", content.get("vary", {})) for network in content["networks"].values()]
+
+
+def _varied(content: dict[str, Any]) -> set[str]:
+    """The overrides that the networks vary, of which one is legal."""
+    return {key for vary in _varies(content) for key in vary}
 
 
 def _quick(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The small version."""
+    if "quick" not in content:
+        raise ValueError(f"{path} has no quick version: add {{'quick': {{'overrides': ...}}}} to it.")
     quick = content["quick"]
     _check_keys(path, "quick", quick, _QUICK_KEYS, set())
     merged = {key: {**content.get(key, {}), **quick.get(key, {})} for key in ("overrides", "evaluation")}
     replaced = {key: quick[key] for key in ("vary", "seeds") if key in quick}
-    return {**content, **merged, **replaced}
+    small = {**content, **merged, **replaced}
+    _check(path, small)
+    return small
+
+
+def _runs(content: dict[str, Any], bundles: Path, dataset_dir: Path) -> Iterator[Run]:
+    """Of all seeds, networks and values. Seeds are outermost, so that a stopped experiment has all networks first."""
+    shared, evaluation = content.get("overrides", {}), content.get("evaluation", {})
+    for seed in content["seeds"]:
+        for (name, network), vary in zip(content["networks"].items(), _varies(content), strict=True):
+            common = {**shared, **network.get("overrides", {}), "seed": seed}
+            settings = [(value, {key: value}) for key, values in vary.items() for value in values] or [(None, {})]
+            for value, own in settings:
+                yield Run(name, bundles / network["bundle"], {**common, **own}, evaluation, value, dataset_dir)
 
 
 def _check_keys(path: Path, what: str, content: Any, legal: set[str], required: set[str]) -> None:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from equivariant_nets import webpage
 from equivariant_nets.experiments.plan import Experiment, Run
 from equivariant_nets.experiments.results import Setting
 
-__all__ = ["progress_html", "protocol_html"]
+__all__ = ["Protocol", "progress", "protocol"]
 
 
-def progress_html(experiment: Experiment, unfinished: Sequence[Run]) -> Iterable[str]:
-    """How many runs are finished, and the names of the others."""
+class Protocol(NamedTuple):
+    """What was run, with which versions, on what, how long and when."""
+
+    overrides: str
+    evaluation: str
+    rows: Sequence[Sequence[str]]  # of a table, the first is its header
+    versions: str
+    warning: str
+
+
+def progress(experiment: Experiment, unfinished: Sequence[Run]) -> tuple[str, str]:
+    """How many runs are finished, and the names of the others if there are any."""
     total = len(experiment.runs)
-    yield webpage.paragraph(f"{total - len(unfinished)} of {total} runs are finished.", "note")
-    if unfinished:
-        names = "; ".join(_run_name(experiment, run) for run in unfinished)
-        yield webpage.paragraph(f"Not finished, and not in what follows: {names}.", "missing")
+    names = "; ".join(_run_name(experiment, run) for run in unfinished)
+    missing = f"Not finished, and not in what follows: {names}." if unfinished else ""
+    return f"{total - len(unfinished)} of {total} runs are finished.", missing
 
 
-def protocol_html(experiment: Experiment, settings: Sequence[Setting], command: str) -> Iterable[str]:
-    """What was run, with which versions, on what, how long, when, and what makes it again."""
-    yield "<h3>What was run</h3>"
+def protocol(experiment: Experiment, settings: Sequence[Setting]) -> Protocol:
+    """What was run, with which versions, on what, how long and when."""
     overrides = [finished.run.overrides for setting in settings for finished in setting.finished]
     own = {"seed", *([experiment.varies] if experiment.varies else [])}
     common = {
@@ -36,8 +42,6 @@ def protocol_html(experiment: Experiment, settings: Sequence[Setting], command: 
         if key not in own and all(other.get(key) == value for other in overrides)
     }
     evaluation = settings[0].finished[0].run.evaluation
-    yield webpage.paragraph(f"Overrides of all trainings: {_overrides_text(common)}.")
-    yield webpage.paragraph(f"Of all evaluations: {_overrides_text(evaluation)}.")
     header = ["network", *([experiment.varies] if experiment.varies else []), "bundle", "further overrides"]
     rows = [[*header, "parameters", "seeds", "seconds of a training", "of its evaluation", "finished"]]
     for setting in settings:
@@ -57,23 +61,18 @@ def protocol_html(experiment: Experiment, settings: Sequence[Setting], command: 
                 " to ".join(dict.fromkeys((dates[0], dates[-1]))),
             ]
         )
-    yield webpage.table(rows)
-    own_records = [r for setting in settings for f in setting.finished for r in (f.training, f.evaluation)]
-    yield from _versions(own_records)
-    yield "<p>Made by:</p>"
-    yield f"<pre><code>{html.escape(command)}</code></pre>"
+    measured = [r for setting in settings for f in setting.finished for r in (f.training, f.evaluation)]
+    return Protocol(_overrides_text(common), _overrides_text(evaluation), rows, *_versions(measured))
 
 
-def _versions(records: Sequence[dict[str, Any]]) -> Iterable[str]:
+def _versions(records: Sequence[dict[str, Any]]) -> tuple[str, str]:
     names = dict.fromkeys(name for record in records for name in record["versions"])
     found = {name: sorted({record["versions"].get(name, "none") for record in records}) for name in names}
     text = ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items())
-    yield webpage.paragraph(f"Versions: {text}. Device: {', '.join(sorted({record['device'] for record in records}))}.")
-    if differing := [name for name, versions in found.items() if len(versions) > 1]:
-        yield webpage.paragraph(
-            f"The runs differ in their versions of {', '.join(differing)}: their figures may not be comparable.",
-            "missing",
-        )
+    differing = ", ".join(name for name, versions in found.items() if len(versions) > 1)
+    warning = f"The runs differ in their versions of {differing}: their figures may not be comparable."
+    devices = ", ".join(sorted({record["device"] for record in records}))
+    return f"Versions: {text}. Device: {devices}.", warning if differing else ""
 
 
 def _run_name(experiment: Experiment, run: Run) -> str:

@@ -1,1 +1,3 @@
 """Segmentation of the images of a folder."""
+
+from equivariant_nets import bundles_extra  # noqa: F401

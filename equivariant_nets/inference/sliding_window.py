@@ -13,6 +13,7 @@ import monai.inferers
 import torch
 
 from equivariant_nets.inference.memory import SlidingWindowMemory
+from equivariant_nets.types import Features
 
 __all__ = ["SlidingWindowInferer"]
 
@@ -47,7 +48,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
         self.fitted: weakref.WeakKeyDictionary[Any, set[tuple[Any, ...]]] = weakref.WeakKeyDictionary()
 
     def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+        self, inputs: Features, network: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor | tuple[torch.Tensor, ...] | dict[Any, torch.Tensor]:
         size = inputs.shape[2:]
         roi_size = monai.utils.fall_back_tuple(self.roi_size, size)
@@ -69,7 +70,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
         windows = [_even_windows(n, r, o) for n, r, o in zip(size, roi_size, overlaps, strict=True)]
         return tuple(n for n, _ in windows), tuple(overlap for _, overlap in windows)
 
-    def _check_memory(self, inputs: torch.Tensor, network: Callable[..., Any]) -> None:
+    def _check_memory(self, inputs: Features, network: Callable[..., Any]) -> None:
         window = monai.utils.ensure_tuple(self.roi_size)
         fitted, key = self._fitted_of(network), (inputs.shape, inputs.dtype, window)
         if key in fitted:

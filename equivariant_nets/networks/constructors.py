@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from equivariant_nets.networks.conventional import ConventionalFamily
 from equivariant_nets.networks.regular import RegularFamily, ScaleGroup, find_group
 from equivariant_nets.networks.steerable import SteerableFamily
-from equivariant_nets.networks.steerable.basis import KernelSpace
 from equivariant_nets.networks.unet import UNet
 
 __all__ = ["ConventionalUNet", "RegularUNet", "ScaleUNet", "SteerableUNet"]
@@ -93,18 +92,21 @@ class SteerableUNet(UNet):
         deep_supervision: int = 0,
     ) -> None:
         family = SteerableFamily(
-            irreps_in,
-            irreps_out,
-            features,
-            decoder_features,
-            KernelSpace(kernel_size, lmax, radial_basis, group),
-            normalization,
-            downsampling,
-            dropout,
-            activation,
-            gates,
+            irreps_in=irreps_in,
+            irreps_out=irreps_out,
+            features=features,
+            decoder_features=decoder_features,
+            group=group,
+            kernel_size=kernel_size,
+            lmax=lmax,
+            radial_basis=radial_basis,
+            normalization=normalization,
+            downsampling=downsampling,
+            dropout=dropout,
+            activation=activation,
+            gates=gates,
         )
-        super().__init__(family, depth, spacing, residual, deep_supervision)
+        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)
         self.irreps_in = family.input
         self.irreps_out = family.output
 
@@ -173,19 +175,19 @@ class RegularUNet(UNet):
         deep_supervision: int = 0,
     ) -> None:
         family = RegularFamily(
-            in_channels,
-            out_channels,
-            find_group(group, spatial_dims),
-            _widths(features, depth),
-            kernel_size,
-            separable,
-            normalization,
-            downsampling,
-            dropout,
-            projection,
-            activation,
+            group=find_group(group, spatial_dims),
+            in_channels=in_channels,
+            out_channels=out_channels,
+            features=_widths(features, depth),
+            kernel_size=kernel_size,
+            separable=separable,
+            normalization=normalization,
+            downsampling=downsampling,
+            dropout=dropout,
+            projection=projection,
+            activation=activation,
         )
-        super().__init__(family, depth, spacing, residual, deep_supervision)
+        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)
         self.group = family.group
 
 
@@ -256,20 +258,27 @@ class ScaleUNet(UNet):
         residual: bool = False,
         deep_supervision: int = 0,
     ) -> None:
-        family = RegularFamily(
-            in_channels,
-            out_channels,
-            ScaleGroup(spatial_dims, num_scales, ratio, scale_size, max_order, isotropic),
-            _widths(features, depth),
-            kernel_size,
-            False,
-            normalization,
-            downsampling,
-            dropout,
-            projection,
-            activation,
+        scales = ScaleGroup(
+            spatial_dims=spatial_dims,
+            order=num_scales,
+            ratio=ratio,
+            scale_size=scale_size,
+            max_order=max_order,
+            isotropic=isotropic,
         )
-        super().__init__(family, depth, spacing, residual, deep_supervision)
+        family = RegularFamily(
+            group=scales,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            features=_widths(features, depth),
+            kernel_size=kernel_size,
+            normalization=normalization,
+            downsampling=downsampling,
+            dropout=dropout,
+            projection=projection,
+            activation=activation,
+        )
+        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)
         self.group = family.group
 
 
@@ -321,13 +330,13 @@ class ConventionalUNet(UNet):
         deep_supervision: int = 0,
     ) -> None:
         family = ConventionalFamily(
-            spatial_dims,
-            in_channels,
-            out_channels,
-            _widths(features, depth),
-            kernel_size,
-            normalization,
-            downsampling,
-            dropout,
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            features=_widths(features, depth),
+            kernel_size=kernel_size,
+            normalization=normalization,
+            downsampling=downsampling,
+            dropout=dropout,
         )
-        super().__init__(family, depth, spacing, residual, deep_supervision)
+        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self, TypeVar
 
 from torch import nn
 
+from equivariant_nets.networks.checks import check_choice
 from equivariant_nets.networks.lattice import Lattice
+from equivariant_nets.networks.resampling import LINEAR_DOWNSAMPLINGS
 
-__all__ = ["Family", "numbered"]
+__all__ = ["Family", "FamilyOptions", "Rep", "numbered"]
+
+NORMALIZATIONS = ("instance", "batch", "none")
+DOWNSAMPLINGS = (*LINEAR_DOWNSAMPLINGS, "max")
 
 
 def numbered(layers: Iterable[nn.Module], dropout: type[nn.Module]) -> OrderedDict[str, nn.Module]:
@@ -29,31 +35,68 @@ def numbered(layers: Iterable[nn.Module], dropout: type[nn.Module]) -> OrderedDi
     return names
 
 
-class Family(Protocol):
-    """What the U-Net asks of a family of features. A representation ``rep`` says what the channels carry; ``a + b`` is
-    the representation of concatenated channels."""
+@dataclass(frozen=True, kw_only=True)
+class FamilyOptions:
+    """The options of every family, which the constructors of the networks explain.
 
-    spatial_dims: int
+    Raises:
+        ValueError: a normalization or downsampling that is not known.
+    """
+
+    kernel_size: int
     normalization: str
     downsampling: str
-    input: Any
-    output: Any
+    dropout: float
 
-    def encoder_features(self, level: int) -> Any: ...
+    normalizations: ClassVar[tuple[str, ...]] = NORMALIZATIONS
 
-    def decoder_features(self, level: int) -> Any: ...
+    def __post_init__(self) -> None:
+        check_choice("normalization", self.normalization, self.normalizations)
+        check_choice("downsampling", self.downsampling, DOWNSAMPLINGS)
 
-    def reachable(self, rep_in: Any, target: Any) -> Any:
+
+class Representation(Protocol):
+    """What channels carry: a number of them, of fields, or irreps. ``a + b`` is that of concatenated channels."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+Rep = TypeVar("Rep", bound=Representation)
+
+
+class Family(Protocol[Rep]):
+    """What the U-Net asks of a family of features, whose channels carry a representation ``rep``."""
+
+    @property
+    def spatial_dims(self) -> int: ...
+
+    @property
+    def normalization(self) -> str: ...
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input of the network."""
+
+    @property
+    def input(self) -> Rep:
+        """What these carry."""
+
+    def encoder_target(self, level: int) -> Rep:
+        """What the features of a level of the encoder are to carry, as far as they can."""
+
+    def decoder_target(self, level: int) -> Rep: ...
+
+    def reachable(self, rep_in: Rep, target: Rep) -> Rep:
         """What of target a layer can produce from rep_in."""
 
-    def read(self, rep: Any, readers: Sequence[Any], by_head: bool) -> Any:
+    def read(self, rep: Rep, readers: Sequence[Rep], by_head: bool) -> Rep:
         """What of rep layers that produce the readers, and the head, can make use of."""
 
-    def block(self, rep_in: Any, middle: Any, rep_out: Any, lattice: Lattice) -> nn.Module: ...
+    def block(self, rep_in: Rep, middle: Rep, rep_out: Rep, lattice: Lattice) -> nn.Module: ...
 
-    def shortcut(self, rep_in: Any, rep_out: Any) -> nn.Module:
+    def shortcut(self, rep_in: Rep, rep_out: Rep) -> nn.Module:
         """A pointwise linear map."""
 
-    def downsample(self, rep: Any, lattice: Lattice) -> nn.Module: ...
+    def downsample(self, rep: Rep, lattice: Lattice) -> nn.Module: ...
 
-    def head(self, rep: Any) -> nn.Module: ...
+    def head(self, rep: Rep) -> nn.Module: ...

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from equivariant_nets.networks.materialize import plain_convolution
 from equivariant_nets.networks.precision import autocast_off
+from equivariant_nets.types import ChannelBias, Features, FeaturesOut, Kernel, Taps
 
 __all__ = ["SHARE_OF_MEAN", "AssembledConvolution", "gaussian_ring", "tap_correlation"]
 
@@ -27,7 +28,7 @@ SHARE_OF_MEAN = 1 / math.pi
 CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {2: F.conv2d, 3: F.conv3d}
 
 
-def gaussian_ring(radius: Tensor, ring: int, reach: float) -> Tensor:
+def gaussian_ring(radius: Taps, ring: int, reach: float) -> Taps:
     """A Gaussian of width RING_SIGMA at an integer radius; ring 0 is a delta at the centre.
 
     The taps are cut to a ball of radius ``reach``: the corners of their cube would continue the outermost ring along
@@ -67,11 +68,11 @@ class AssembledConvolution(nn.Module):
         self.groups = groups
         self._cached: tuple[Tensor, Tensor] | None = None
 
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Kernel:
         """The dense kernel, ``(C_out, C_in / groups, *taps)``, differentiable in the weights."""
         raise NotImplementedError
 
-    def dense_bias(self) -> Tensor | None:
+    def dense_bias(self) -> ChannelBias | None:
         """The bias of each channel, ``(C_out,)``."""
         raise NotImplementedError
 
@@ -88,7 +89,7 @@ class AssembledConvolution(nn.Module):
             self._cached = (self.weight.detach().clone(), self.kernel())
         return self._cached[1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> FeaturesOut:
         with autocast_off(x):
             kernel = self._kernel_for_call()
         padding = [taps // 2 for taps in self.taps]

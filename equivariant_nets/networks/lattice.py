@@ -53,5 +53,11 @@ def lattices(spacing: Sequence[float] | None, spatial_dims: int, depth: int) -> 
 
 
 def num_taps(kernel_size: int, spacing: Sequence[float]) -> tuple[int, ...]:
-    """The taps along each axis of a kernel that covers ``kernel_size`` voxels of spacing 1: an odd number."""
+    """The taps along each axis of a kernel that covers ``kernel_size`` voxels of spacing 1: an odd number.
+
+    Raises:
+        ValueError: kernel_size is even, or below 1.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
     return tuple(2 * math.floor(kernel_size / 2 / step + TOLERANCE) + 1 for step in spacing)

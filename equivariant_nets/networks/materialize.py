@@ -65,11 +65,11 @@ def materialize(net: nn.Module) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise TypeError(f"materialize takes a network, an nn.Module; got {type(net).__name__}.")
     with torch.no_grad():
-        plain = copy.deepcopy(_plain(net, {}))  # what it shares with net till here
+        plain = copy.deepcopy(_with_plain_parts(net, {}))  # what it shares with net till here
     return plain.eval().requires_grad_(False)
 
 
-def _plain(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
+def _with_plain_parts(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
     if module not in done:
         if isinstance(module, Materializable):
             result = module.materialize()
@@ -82,7 +82,7 @@ def _plain(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
         else:
             result = module
         for name, child in result.named_children():
-            setattr(result, name, _plain(child, done))
+            setattr(result, name, _with_plain_parts(child, done))
         done[module] = result
     return done[module]
 

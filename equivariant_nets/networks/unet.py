@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equivariant_nets.networks.family import Family
+from equivariant_nets.networks.family import Family, Rep
 from equivariant_nets.networks.lattice import Lattice, lattices
-from equivariant_nets.networks.resampling import LINEAR_DOWNSAMPLINGS, ContentUpsample, Upsample
+from equivariant_nets.networks.plan import PlannedBlock, plan_blocks
+from equivariant_nets.networks.resampling import ContentUpsample, Upsample
 
 __all__ = ["PlainUNet", "UNet"]
-
-DOWNSAMPLINGS = (*LINEAR_DOWNSAMPLINGS, "max")
 
 
 class Residual(nn.Module):
@@ -115,6 +113,11 @@ class PlainUNet(nn.Module):
         return next(w.dtype for m in self.modules() if isinstance(w := getattr(m, "weight", None), Tensor))
 
 
+def _build_block(family: Family[Rep], planned: PlannedBlock[Rep], lattice: Lattice, residual: bool) -> nn.Module:
+    block = family.block(planned.rep_in, planned.middle, planned.rep_out, lattice)
+    return Residual(block, family.shortcut(planned.rep_in, planned.rep_out)) if residual else block
+
+
 class UNet(PlainUNet):
     """A U-Net over any family of features.
 
@@ -136,47 +139,29 @@ class UNet(PlainUNet):
 
     def __init__(
         self,
-        family: Family,
+        family: Family[Rep],
         depth: int = 3,
         spacing: Sequence[float] | None = None,
         residual: bool = False,
         deep_supervision: int = 0,
     ) -> None:
-        if depth < 0:
-            raise ValueError(f"depth={depth} must be 0 or more: it is the number of halvings.")
-        if family.downsampling not in DOWNSAMPLINGS:
-            raise ValueError(f"downsampling={family.downsampling!r} is not known; choose from {list(DOWNSAMPLINGS)}.")
-        if not 0 <= deep_supervision <= max(depth - 1, 0):
-            raise ValueError(
-                f"deep_supervision={deep_supervision} is not a number of decoder levels below the finest: with "
-                f"depth={depth}, give 0 to {max(depth - 1, 0)}."
-            )
         levels = lattices(spacing, family.spatial_dims, depth)
-        plan = _plan(family, depth, deep_supervision)
-
-        def block(number: int, rep_in: Any, level: int) -> nn.Module:
-            middle, rep_out = plan[number]
-            result = family.block(rep_in, middle, rep_out, levels[level])
-            return Residual(result, family.shortcut(rep_in, rep_out)) if residual else result
-
-        encoders, decoders = nn.ModuleList(), nn.ModuleList()
-        downsamples, upsamples = nn.ModuleList([nn.Identity()]), nn.ModuleList()
+        plan = plan_blocks(family, depth, deep_supervision)
+        blocks = [_build_block(family, planned, levels[planned.level], residual) for planned in plan]
+        downsamples = [family.downsample(planned.rep_out, levels[planned.level]) for planned in plan[:depth]]
         upsample = ContentUpsample if family.normalization == "content" else Upsample
-        rep = family.input
-        for level in range(depth + 1):
-            encoders.append(block(level, rep, level))
-            rep = plan[level][1]
-            if level < depth:
-                downsamples.append(family.downsample(rep, levels[level]))
-        for number, level in enumerate(reversed(range(depth)), start=depth + 1):
-            decoders.append(block(number, rep + plan[level][1], level))
-            upsamples.append(upsample(levels[level].halved))
-            rep = plan[number][1]
-        in_channels = getattr(family.input, "dim", family.input)
-        super().__init__(encoders, downsamples, decoders, upsamples, family.head(rep), in_channels, levels)
+        super().__init__(
+            encoders=nn.ModuleList(blocks[: depth + 1]),
+            downsamples=nn.ModuleList([nn.Identity(), *downsamples]),
+            decoders=nn.ModuleList(blocks[depth + 1 :]),
+            upsamples=nn.ModuleList(upsample(levels[planned.level].halved) for planned in plan[depth + 1 :]),
+            head=family.head(plan[-1].rep_out),
+            in_channels=family.in_channels,
+            lattices=levels,
+        )
         self.lattices = levels
         coarser = reversed(plan[-1 - deep_supervision : -1])
-        self.coarse_heads = nn.ModuleList(family.head(rep_out) for _, rep_out in coarser)
+        self.coarse_heads = nn.ModuleList(family.head(planned.rep_out) for planned in coarser)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # type: ignore[override]
         features = self._features(self._checked(x))
@@ -195,23 +180,3 @@ class UNet(PlainUNet):
         from equivariant_nets.networks.materialize import materialize
 
         return materialize(self)
-
-
-def _plan(family: Family, depth: int, deep_supervision: int) -> list[list[Any]]:
-    """The middle and the output representation of each block, encoders first: what can be produced and is read."""
-    plan: list[list[Any]] = []
-    rep = family.input
-    for number in range(2 * depth + 1):
-        level = min(number, 2 * depth - number)
-        decodes = number > depth
-        target = family.decoder_features(level) if decodes else family.encoder_features(level)
-        middle = family.reachable(rep + plan[level][1] if decodes else rep, target)
-        rep = family.reachable(middle, target)
-        plan.append([middle, rep])
-    for number in reversed(range(2 * depth + 1)):
-        next_block = [number + 1] if number < 2 * depth else []
-        decoder_of_skip = [2 * depth - number] if number < depth else []
-        readers = [plan[reader][0] for reader in next_block + decoder_of_skip]
-        plan[number][1] = family.read(plan[number][1], readers, by_head=number >= 2 * depth - deep_supervision)
-        plan[number][0] = family.read(plan[number][0], [plan[number][1]], by_head=False)
-    return plan

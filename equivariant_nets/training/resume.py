@@ -263,7 +263,7 @@ def _random_states(dataset: Any) -> list[np.random.RandomState]:
     return list(found.values())
 
 
-def _plain(state: Any) -> tuple[Any, ...]:
+def _numpy_state(state: Any) -> tuple[Any, ...]:
     """A state of NumPy without arrays and unsigned numbers, as torch reads it safely and sends it."""
     name, key, *rest = state
     return name, torch.from_numpy(key.astype(np.int64)), *rest
@@ -273,10 +273,10 @@ def _random_state(engine: SupervisedTrainer) -> dict[str, Any]:
     device = engine.state.device
     return {
         "python": random.getstate(),
-        "numpy": _plain(np.random.get_state()),
+        "numpy": _numpy_state(np.random.get_state()),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "transforms": [_plain(state.get_state()) for state in _random_states(_dataset(engine))],
+        "transforms": [_numpy_state(state.get_state()) for state in _random_states(_dataset(engine))],
     }
 
 

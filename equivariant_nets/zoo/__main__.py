@@ -12,9 +12,9 @@ import hashlib
 import sys
 from pathlib import Path
 
-import fire
 from tqdm import tqdm
 
+from equivariant_nets.cli import command_line
 from equivariant_nets.files import write_text
 from equivariant_nets.zoo.build import build_bundle
 from equivariant_nets.zoo.bundle import WEIGHTS, Bundle
@@ -57,7 +57,7 @@ def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
         schema: a file of JSON schema that their metadata must satisfy, such as the one that its key schema names.
         quick: leave out what builds the networks.
     """
-    bundles = _bundles(bundles, quick=quick)
+    bundles = _bundles(bundles)
     try:
         found = [
             finding for bundle in tqdm(bundles, desc="checking") for finding in check_bundle(bundle, schema, quick)
@@ -82,7 +82,7 @@ def pack(*bundles: str, output_dir: str, without_weights: bool = False, quick: b
         without_weights: pack bundles without weights too.
         quick: leave out the part of the check that builds the networks.
     """
-    bundles = _bundles(bundles, quick=quick, without_weights=without_weights)
+    bundles = _bundles(bundles)
     problems = []
     for bundle in tqdm(bundles, desc="packing"):
         try:
@@ -113,18 +113,15 @@ def table(bundles_dir: str = "bundles") -> str:
     return f"{path} lists {text.count('](')} bundles"
 
 
-def _bundles(folders: tuple[str, ...], **switches: object) -> tuple[str, ...]:
+def _bundles(folders: tuple[str, ...]) -> tuple[str, ...]:
     """The folders of bundles among those of a command line."""
-    for name, value in switches.items():
-        if not isinstance(value, bool):  # the command line gave it what stands behind it
-            sys.exit(f"--{name} takes no value, and got {value!r}. Put it behind the bundles.")
     bundles = tuple(folder for folder in folders if not is_sources(folder))
     if not bundles:
         sys.exit("No bundle was given. Name one or more folders, such as bundles/hippocampus_mri_so3_segmentation.")
     return bundles
 
 
-COMMANDS = {"build": build, "check": check, "pack": pack, "table": table}
+cli = command_line(build, check, pack, table, help=__doc__)
 
 if __name__ == "__main__":
-    fire.Fire(COMMANDS)
+    cli()

@@ -127,12 +127,13 @@ def _pins() -> dict[str, str]:
 
 
 def _needed() -> set[str]:
-    """Packages that the installed package names as its dependencies; none where it lies in a bundle alone."""
+    """What the installed package and its extra ``bundles`` depend on; nothing where it lies in a bundle alone."""
     try:
         requirements = importlib.metadata.requires(_DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return set()
-    return {match[0] for text in requirements if "extra ==" not in text and (match := re.match(r"[\w-]+", text))}
+    own = [text for text in requirements if "extra ==" not in text or re.search(r"extra == .bundles\b", text)]
+    return {match[0] for text in own if (match := re.match(r"[\w-]+", text))}
 
 
 def _tensors(formats: Any) -> Iterator[str]:

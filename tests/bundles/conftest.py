@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_files import copy_bundle
+from fresh import run_module
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 from photographs import write_chase, write_drive
@@ -148,19 +147,12 @@ def command_line(bundle_root, configs, **overrides):
     return arguments + [text for key, value in overrides.items() for text in (f"--{key}", str(value))]
 
 
-def start(*arguments, cwd):
-    """Run a Python module on one thread, in a folder."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="session")
 def run_command():
     """Run configs of a bundle as a user does: ``python -m monai.bundle run`` in a folder, on one thread."""
 
     def run(bundle_root, configs, cwd, launcher=(), **overrides):
-        return start(*launcher, *command_line(bundle_root, configs, **overrides), cwd=cwd)
+        return run_module(*launcher, *command_line(bundle_root, configs, **overrides), cwd=cwd)
 
     return run
 

@@ -84,7 +84,7 @@ def test_any_spacing_and_data_type_comes_back_as_it_was(segment, tmp_path):
         assert len(np.unique(labels[case].get_fdata())) > 1
 
 
-@pytest.mark.parametrize(("name", "is_equivariant"), zip(HIPPOCAMPUS, [True, False], strict=True))
+@pytest.mark.parametrize(("name", "is_equivariant"), list(zip(HIPPOCAMPUS, [True, False], strict=True)))
 def test_a_turned_patient_is_segmented_alike_by_the_steerable_network_alone(name, is_equivariant, segment, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()

@@ -5,13 +5,12 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 
 import nibabel as nib
 import numpy as np
 import pytest
+from fresh import run_module
 from monai.apps import DecathlonDataset
 
 from equivariant_nets.data import (
@@ -294,7 +293,7 @@ def label_file(folder):
 
 def change(path, function, affine=None):
     volume = nib.load(path)
-    array = function(np.array(volume.dataobj).astype(np.float32))
+    array = function(np.asanyarray(volume.dataobj).astype(np.float32))
     save(path, array, volume.affine if affine is None else affine)
 
 
@@ -385,8 +384,8 @@ def test_a_bad_file_among_four_is_named_when_the_case_is_loaded(tmp_path):
 
 def test_the_command_line_counts_cases_or_lists_problems(folder):
     def run(*options):
-        command = [sys.executable, "-m", "equivariant_nets.data.brain_tumor", "--dataset_dir", folder, *options]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["equivariant_nets.data.brain_tumor", "--dataset_dir", folder, *options]
+        return run_module(*command, cwd=folder.parent)
 
     split_file = folder.parent / "split.json"
     if (folder / "dataset.json").exists():

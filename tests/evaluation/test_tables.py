@@ -2,8 +2,6 @@
 
 import base64
 import csv
-import runpy
-import sys
 import warnings
 
 import matplotlib.image
@@ -12,6 +10,7 @@ import pytest
 import torch
 from outline import Outline
 
+from equivariant_nets.evaluation.__main__ import cli
 from equivariant_nets.evaluation.plots import plot_rotation_curves, plot_scale_curves, plot_vessel_curves
 from equivariant_nets.evaluation.tables import read_table, summarize_rotation_table, summarize_scale_table
 from equivariant_nets.pictures import three_planes
@@ -116,11 +115,9 @@ def volume(*size):
     return np.random.RandomState(0).rand(*size)
 
 
-def test_the_command_line_plots_tables_by_name_and_summarizes_one(table, scale_table, tmp_path, monkeypatch, capsys):
+def test_the_command_line_plots_tables_by_name_and_summarizes_one(table, scale_table, tmp_path, capsys):
     def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["report", *map(str, arguments)])
-        monkeypatch.delitem(sys.modules, "equivariant_nets.evaluation.__main__", raising=False)
-        runpy.run_module("equivariant_nets.evaluation", run_name="__main__")
+        cli([*map(str, arguments)])
         return capsys.readouterr().out
 
     assert str(tmp_path / "curves.png") in run("curves", tmp_path / "curves.png", "--plain", table)
@@ -131,6 +128,8 @@ def test_the_command_line_plots_tables_by_name_and_summarizes_one(table, scale_t
     assert matplotlib.image.imread(tmp_path / "scales.png").ndim == 3
     printed = run("scale_summary", scale_table)
     assert all(f"{key}:" in printed for key in summarize_scale_table(scale_table))
+    with pytest.raises(SystemExit, match="Give one or more, each as --NAME FILE"):
+        run("curves", tmp_path / "none.png")
 
 
 def test_planes_pass_through_the_foreground_of_the_first_label(tmp_path):

@@ -140,6 +140,7 @@ def test_the_bundles_of_the_experiments_here_name_their_data_and_what_they_run(p
         ({"evaluation": {"angles": 1}}, "overrides 'angles', which fast has not"),
         ({"overrides": {"ckpt_dir": "x"}}, "'ckpt_dir', which is set for each run"),
         ({"overrides": [1]}, "overrides is [1]"),
+        ({"networks": {"a": {"bundle": "fast", "overrides": [1]}}}, "overrides is [1]"),
     ],
 )  # fmt: skip
 def test_what_is_no_experiment_is_refused_by_name(experiment_file, tmp_path, changes, message):

@@ -3,14 +3,13 @@
 import json
 import shutil
 
-import fire
 import pytest
 from bundle_files import BRAIN, BUNDLES, NAMES, RETINA, TUMOR, VOLUMES
 from damages import says
 from monai.bundle import ConfigParser
 
 from equivariant_nets.zoo import build_bundle, check_bundle
-from equivariant_nets.zoo.__main__ import COMMANDS
+from equivariant_nets.zoo.__main__ import cli
 from equivariant_nets.zoo.build import built_configs
 from equivariant_nets.zoo.inference import taken_from_training
 
@@ -296,12 +295,12 @@ def test_the_command_builds_all_and_leaves_the_sources_out(collection, capsys):
     folders = [str(path) for path in sorted(collection.root.iterdir()) if path.is_dir()]
     assert str(collection.root / "sources") in folders
     collection.edit("sources/photographs.json", put("train", "patience", 7))
-    fire.Fire(COMMANDS, command=["build", *folders])
+    cli(["build", *folders])
     *written, last = capsys.readouterr().out.splitlines()
     assert written == [str(collection.root / name / "configs" / "train.json") for name in RETINA]
     assert last == "12 bundles, 2 files written"
     (collection.root / SMALL / "bundle.json").write_text("{")
     with pytest.raises(SystemExit, match=r"(?s)bundle.json: no JSON.*error: 1 of 12 bundles were not built"):
-        fire.Fire(COMMANDS, command=["build", *folders])
+        cli(["build", *folders])
     with pytest.raises(SystemExit, match="No bundle was given"):
-        fire.Fire(COMMANDS, command=["check", str(collection.root / "sources")])
+        cli(["check", str(collection.root / "sources")])

@@ -1,19 +1,16 @@
 """The check finds nothing wrong with the bundles, and each of its rules fires on a bundle that breaks it."""
 
 import json
-import os
-import subprocess
-import sys
 
-import fire
 import pytest
 from bundle_files import BUNDLES, NAMES, WITHOUT_WEIGHTS
 from damages import IMAGE, PRED, edit, meta, remove, replace, says, write
+from fresh import run_module
 from monai.bundle import ConfigParser
 from monai.utils import OptionalImportError
 
 from equivariant_nets.zoo import check_bundle
-from equivariant_nets.zoo.__main__ import COMMANDS
+from equivariant_nets.zoo.__main__ import cli
 from equivariant_nets.zoo.bundle import workflow_files
 from equivariant_nets.zoo.card import weights_licence
 
@@ -27,9 +24,8 @@ def test_every_bundle_is_sound(name):
 
 
 def test_the_command_passes_on_all_bundles_and_notes_those_without_weights():
-    command = [sys.executable, "-m", "equivariant_nets.zoo", "check", *(f"bundles/{name}/" for name in NAMES)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=BUNDLES.parent, env=environment, capture_output=True, text=True, check=False)
+    command = ["equivariant_nets.zoo", "check", *(f"bundles/{name}/" for name in NAMES)]
+    result = run_module(*command, cwd=BUNDLES.parent)
     assert result.returncode == 0, result.stdout
     *notes, last = result.stdout.splitlines()
     assert last == f"{len(NAMES)} bundles, no findings"
@@ -188,11 +184,11 @@ def test_a_bundle_without_weights_says_so_and_claims_nothing(copy_of):
 
 def test_the_command_prints_findings_and_fails(copy_of, capsys):
     bundle = copy_of()
-    fire.Fire(COMMANDS, command=["check", str(bundle.root), "--quick"])
+    cli(["check", str(bundle.root), "--quick"])
     assert capsys.readouterr().out == "1 bundles, no findings\n"
     (bundle.root / "LICENSE").unlink()
     with pytest.raises(SystemExit, match="error: 1 findings in 1 bundles"):
-        fire.Fire(COMMANDS, command=["check", str(bundle.root), "--quick"])
+        cli(["check", str(bundle.root), "--quick"])
     advice = "missing; a bundle needs it. Take it from another bundle, and adapt it."
     assert capsys.readouterr().out == f"{bundle.root}/LICENSE: {advice}\n"
 
@@ -201,14 +197,13 @@ def test_the_command_prints_findings_and_fails(copy_of, capsys):
     ("arguments", "message"),
     [
         (["check"], "No bundle was given"),
-        (["check", "--quick", "bundles/a", "bundles/b"], "--quick takes no value, and got 'bundles/a'"),
-        (["pack", "bundles/a", "--output_dir", "x", "--without_weights", "y"], "--without_weights takes no value"),
+        (["check", "--quick", "bundles/a", "bundles/b"], "error: 2 findings in 2 bundles"),
         (["check", "bundles/a", "bundles/b", "--quick"], "error: 2 findings in 2 bundles"),
     ],
 )
 def test_the_command_refuses_what_it_would_misread(arguments, message):
     with pytest.raises(SystemExit, match=message):
-        fire.Fire(COMMANDS, command=arguments)
+        cli(arguments)
 
 
 def test_overlays_stand_behind_what_they_overlay():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fire
+from typing import Literal
 
+from equivariant_nets.cli import command_line
 from equivariant_nets.data.brain_structures import brain_structures_datalist, check_brain_structures
 from equivariant_nets.data.brain_structures.layouts import ADVICE
 from equivariant_nets.data.checks import exit_with_problems
 from equivariant_nets.data.datalist import SECTIONS
 
 
-def main(dataset_dir: str, check_skull: bool = True) -> str:
+def main(dataset_dir: str, *, check_skull: Literal[True, False] = True) -> str:
     """Check every file of the brain structures and count the cases of each section.
 
     Args:
@@ -22,5 +23,7 @@ def main(dataset_dir: str, check_skull: bool = True) -> str:
     return "\n".join(f"{section}: {count} cases" for section, count in counts.items())
 
 
+cli = command_line(main)
+
 if __name__ == "__main__":
-    fire.Fire(main)
+    cli()

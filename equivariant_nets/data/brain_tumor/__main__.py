@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fire
-
+from equivariant_nets.cli import command_line
 from equivariant_nets.data.brain_tumor import brain_tumor_sections, check_brain_tumor, download_brain_tumor
 from equivariant_nets.data.checks import exit_with_problems
 
 
-def main(dataset_dir: str, download: bool = False, split_file: str | None = None) -> str:
+def main(dataset_dir: str, *, download: bool = False, split_file: str | None = None) -> str:
     """Check every file of the brain tumour data and count the cases of each section, after a download where asked for.
 
     Args:
@@ -26,5 +25,7 @@ def main(dataset_dir: str, download: bool = False, split_file: str | None = None
     return "\n".join(f"{section}: {len(cases)} cases" for section, cases in sections.items())
 
 
+cli = command_line(main)
+
 if __name__ == "__main__":
-    fire.Fire(main)
+    cli()

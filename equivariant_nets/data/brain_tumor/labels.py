@@ -71,7 +71,7 @@ class UnifyTumorLabelsd(MapTransform):
                     f"{name}: the item's {self.convention_key!r} is {convention!r}; legal are "
                     f"{' and '.join(CONVENTIONS)}. Set it to the data set that the label comes from."
                 )
-            d[key] = convert_to_dst_type(_unified(_plain(d[key]), str(convention), name), d[key])[0]
+            d[key] = convert_to_dst_type(_unified(_without_metadata(d[key]), str(convention), name), d[key])[0]
         return d
 
 
@@ -93,7 +93,7 @@ class LabelToRegionsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            channels = label_to_regions(_plain(d[key]), self.regions)
+            channels = label_to_regions(_without_metadata(d[key]), self.regions)
             d[key] = convert_to_dst_type(channels, d[key], dtype=torch.float32)[0]
         return d
 
@@ -119,7 +119,7 @@ class RegionsToLabeld(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
-            channels = _plain(d[key])
+            channels = _without_metadata(d[key])
             if channels.shape[0] != len(self.regions):
                 raise ValueError(
                     f"{describe_volume(d[key], key)}: the number of channels is {channels.shape[0]}; legal is "
@@ -154,7 +154,7 @@ def label_to_regions(
             f"label is of shape {tuple(label.shape)}; legal is one channel on axis {channel_axis}. Give a map of "
             "classes, not one channel a class."
         )
-    tumour = _plain(label)
+    tumour = _without_metadata(label)
     channels = [torch.isin(tumour, torch.tensor(REGIONS[name]).to(tumour)) for name in names]
     return torch.cat(channels, dim=channel_axis).float()
 
@@ -171,7 +171,7 @@ def checked_regions(regions: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _plain(value: Any) -> torch.Tensor:
+def _without_metadata(value: Any) -> torch.Tensor:
     tensor = convert_to_tensor(value)
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fire
-
+from equivariant_nets.cli import command_line
 from equivariant_nets.data.checks import exit_with_problems
 from equivariant_nets.data.datalist import SECTIONS
 from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
 
 
-def main(dataset_dir: str, download: bool = False) -> str:
+def main(dataset_dir: str, *, download: bool = False) -> str:
     """Check every file of the hippocampus data and count the cases of each section, after a download where asked for.
 
     Args:
@@ -26,5 +25,7 @@ def main(dataset_dir: str, download: bool = False) -> str:
     return "\n".join(f"{section}: {count} cases" for section, count in counts.items())
 
 
+cli = command_line(main)
+
 if __name__ == "__main__":
-    fire.Fire(main)
+    cli()

@@ -14,6 +14,7 @@ from equivariant_nets.networks.kernels import SHARE_OF_MEAN, gaussian_ring, tap_
 from equivariant_nets.networks.lattice import num_taps
 from equivariant_nets.networks.regular.groups import Group
 from equivariant_nets.networks.regular.scales import ScaleGroup, hermite_gaussians
+from equivariant_nets.types import Filters
 
 __all__ = ["filter_basis"]
 
@@ -22,7 +23,7 @@ __all__ = ["filter_basis"]
 ORDERS_ABOVE_RADIUS = 1
 
 
-def filter_basis(group: Group | ScaleGroup, kernel_size: int, spacing: tuple[float, ...]) -> Tensor:
+def filter_basis(group: Group | ScaleGroup, kernel_size: int, spacing: tuple[float, ...]) -> Filters:
     """psi_b(g^-1 x) at the taps x of a kernel, for each element g and filter b.
 
     Args:

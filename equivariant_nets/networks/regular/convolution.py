@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,20 +16,9 @@ from equivariant_nets.networks.lattice import num_taps
 from equivariant_nets.networks.regular.basis import filter_basis
 from equivariant_nets.networks.regular.groups import Group
 from equivariant_nets.networks.regular.scales import ScaleGroup
+from equivariant_nets.types import ChannelBias, Kernel
 
 __all__ = ["Channels", "DepthwiseConvolution", "Fields", "GroupConvolution"]
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Plain channels, which a group does nothing but move: those of an image."""
-
-    count: int
-
-    @property
-    def dim(self) -> int:
-        """Number of channels."""
-        return self.count
 
 
 @dataclass(frozen=True)
@@ -46,6 +35,13 @@ class Fields:
 
     def __add__(self, other: Fields) -> Fields:
         return Fields(self.count + other.count, self.order)
+
+
+@dataclass(frozen=True)
+class Channels(Fields):
+    """Plain channels, which a group does nothing but move, as fields of one channel: those of an image."""
+
+    order: int = field(default=1, init=False)
 
 
 class _FilterConvolution(AssembledConvolution):
@@ -73,16 +69,14 @@ class _FilterConvolution(AssembledConvolution):
         bias: bool,
         groups: int = 1,
     ) -> None:
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
         steps = (1.0,) * group.spatial_dims if spacing is None else tuple(spacing)
         if isinstance(group, Group) and group.is_lattice_group and not group.keeps(steps):
             raise ValueError(
                 f"group={group.name} takes axes to each other whose spacing differs: it is {steps}. Resample to equal "
                 "spacing along these axes, or choose a smaller group, such as V4 in 3-D or D2 in 2-D."
             )
-        basis = Constant(_flat_filters, group, kernel_size, steps)
         taps = num_taps(kernel_size, steps)
+        basis = Constant(_flat_filters, group, kernel_size, steps)
         num_filters = basis.shape[1]
         zeros = torch.zeros(num_fields) if bias else None
         super().__init__(torch.randn(*weight_shape, num_filters), zeros, taps, groups)
@@ -91,7 +85,7 @@ class _FilterConvolution(AssembledConvolution):
         self._factor = (fan_in * num_filters) ** -0.5
         self._basis = basis
 
-    def dense_bias(self) -> Tensor | None:
+    def dense_bias(self) -> ChannelBias | None:
         return None if self.bias is None else self.bias.repeat_interleave(self.group.order)
 
 
@@ -138,7 +132,7 @@ class GroupConvolution(_FilterConvolution):
         self._cut = not lifting and bool((group.relative < 0).any())  # some elements are not read: their weight is 0
         self._relative = Constant(_relative_elements, group)
 
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Kernel:
         fields_out, fields_in, _, filters = self.weight.shape
         order = self.group.order
         weight = self.weight * self._factor
@@ -187,7 +181,7 @@ class DepthwiseConvolution(_FilterConvolution):
     ) -> None:
         super().__init__(group, kernel_size, spacing, (fields,), 1, fields, bias, groups=fields * group.order)
 
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Kernel:
         kernel = torch.einsum("nb,gbx->ngx", self.weight * self._factor, self._basis.like(self.weight))
         return kernel.reshape(self.groups, 1, *self.taps)
 

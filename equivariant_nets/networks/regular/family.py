@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from equivariant_nets.networks.family import numbered
+from equivariant_nets.networks.checks import check_channels, check_choice
+from equivariant_nets.networks.family import FamilyOptions, numbered
 from equivariant_nets.networks.lattice import Lattice
 from equivariant_nets.networks.regular.convolution import Channels, DepthwiseConvolution, Fields, GroupConvolution
 from equivariant_nets.networks.regular.groups import Group
-from equivariant_nets.networks.regular.normalization import NORMALIZATIONS, ElementInstanceNorm, FieldDropout, FieldNorm
-from equivariant_nets.networks.regular.projection import PROJECTIONS, GroupPool
+from equivariant_nets.networks.regular.normalization import ElementInstanceNorm, FieldDropout, FieldNorm
+from equivariant_nets.networks.regular.projection import GroupPool
 from equivariant_nets.networks.regular.scales import ScaleGroup
 from equivariant_nets.networks.resampling import Downsample, MaxPool
 
@@ -26,75 +29,61 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 POINTWISE: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
-class RegularFamily:
+@dataclass(frozen=True, kw_only=True)
+class RegularFamily(FamilyOptions):
     """Parts for :class:`equivariant_nets.networks.unet.UNet`; a representation is a number of fields.
 
-    The arguments are those of :func:`equivariant_nets.RegularUNet`, with the group itself; ``features`` has one number
+    The options are those of :class:`equivariant_nets.RegularUNet`, with the group itself; ``features`` has one number
     for each level.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        group: Group | ScaleGroup,
-        features: Sequence[int],
-        kernel_size: int,
-        separable: bool,
-        normalization: str,
-        downsampling: str,
-        dropout: float,
-        projection: str,
-        activation: str,
-    ) -> None:
-        for name, channels in {"in_channels": in_channels, "out_channels": out_channels}.items():
-            if channels < 1:
-                raise ValueError(f"{name}={channels} is not a number of channels; give 1 or more.")
-        for name, value, legal in (
-            ("normalization", normalization, NORMALIZATIONS),
-            ("projection", projection, PROJECTIONS),
-            ("activation", activation, ACTIVATIONS),
-        ):
-            if value not in legal:
-                raise ValueError(f"{name}={value!r} is not known; choose from {list(legal)}.")
-        self.spatial_dims = group.spatial_dims
-        self.group = group
-        self.input = Channels(in_channels)
-        self.output = out_channels
-        self.features = features
-        self.kernel_size = kernel_size
-        self.separable = separable
-        self.normalization = normalization
-        self.downsampling = downsampling
-        self.dropout = dropout
-        self.projection = projection
-        self.activation = activation
+    in_channels: int
+    out_channels: int
+    group: Group | ScaleGroup
+    features: Sequence[int]
+    separable: bool = False
+    projection: str
+    activation: str
 
-    def encoder_features(self, level: int) -> Fields:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_channels("in_channels", self.in_channels)
+        check_channels("out_channels", self.out_channels)
+        check_choice("activation", self.activation, ACTIVATIONS)
+
+    @property
+    def spatial_dims(self) -> int:
+        return self.group.spatial_dims
+
+    @property
+    def input(self) -> Fields:
+        return Channels(self.in_channels)
+
+    def encoder_target(self, level: int) -> Fields:
         return Fields(self.features[level], self.group.order)
 
-    decoder_features = encoder_features
+    decoder_target = encoder_target
 
-    def reachable(self, rep_in: Channels | Fields, target: Fields) -> Fields:
+    def reachable(self, rep_in: Fields, target: Fields) -> Fields:
         return target
 
     def read(self, rep: Fields, readers: Sequence[Fields], by_head: bool) -> Fields:
         return rep
 
-    def block(self, rep_in: Channels | Fields, middle: Fields, rep_out: Fields, lattice: Lattice) -> nn.Module:
+    def block(self, rep_in: Fields, middle: Fields, rep_out: Fields, lattice: Lattice) -> nn.Module:
         layers = [*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice)]
         return nn.Sequential(numbered(layers, FieldDropout))
 
-    def _layer(self, rep_in: Channels | Fields, rep_out: Fields, lattice: Lattice) -> list[nn.Module]:
+    def _layer(self, rep_in: Fields, rep_out: Fields, lattice: Lattice) -> list[nn.Module]:
         lifting = isinstance(rep_in, Channels)
         bias = self.normalization == "none"
+        options: dict[str, Any] = {"kernel_size": self.kernel_size, "spacing": lattice.spacing, "bias": bias}
         layer: list[nn.Module] = []
         if self.separable and not lifting:
-            layer.append(GroupConvolution(rep_in.count, rep_out.count, self.group, 1))
-            layer.append(DepthwiseConvolution(rep_out.count, self.group, self.kernel_size, lattice.spacing, bias))
+            layer.append(GroupConvolution(rep_in.count, rep_out.count, self.group, kernel_size=1))
+            layer.append(DepthwiseConvolution(rep_out.count, self.group, **options))
         else:
-            options = self.group, self.kernel_size, lifting, lattice.spacing, bias
-            layer.append(GroupConvolution(rep_in.count, rep_out.count, *options))
+            layer.append(GroupConvolution(rep_in.count, rep_out.count, self.group, lifting=lifting, **options))
         if self.normalization == "instance" and isinstance(self.group, ScaleGroup):
             layer.append(ElementInstanceNorm(rep_out.count, self.group.order))
         elif not bias:
@@ -104,10 +93,11 @@ class RegularFamily:
             layer.append(FieldDropout(rep_out.count, self.dropout))
         return layer
 
-    def shortcut(self, rep_in: Channels | Fields, rep_out: Fields) -> nn.Module:
+    def shortcut(self, rep_in: Fields, rep_out: Fields) -> nn.Module:
         if rep_in == rep_out:
             return nn.Identity()
-        return GroupConvolution(rep_in.count, rep_out.count, self.group, 1, lifting=isinstance(rep_in, Channels))
+        lifting = isinstance(rep_in, Channels)
+        return GroupConvolution(rep_in.count, rep_out.count, self.group, kernel_size=1, lifting=lifting)
 
     def downsample(self, rep: Fields, lattice: Lattice) -> nn.Module:
         if self.downsampling == "max":
@@ -116,5 +106,5 @@ class RegularFamily:
 
     def head(self, rep: Fields) -> nn.Module:
         return nn.Sequential(
-            GroupPool(rep.count, self.projection), POINTWISE[self.spatial_dims](rep.count, self.output, 1)
+            GroupPool(rep.count, self.projection), POINTWISE[self.spatial_dims](rep.count, self.out_channels, 1)
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from equivariant_nets.networks.checks import check_spatial_dims
 from equivariant_nets.rotations import lattice_symmetries, plane_turn
 
 __all__ = ["Group", "find_group"]
@@ -86,8 +87,7 @@ def find_group(name: str, spatial_dims: int) -> Group:
     Raises:
         ValueError: there is no such group in this dimension.
     """
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims={spatial_dims} is not supported; choose 2 or 3.")
+    check_spatial_dims(spatial_dims)
     matrices = _matrices(name, spatial_dims)
     products = np.einsum("aij,bjk->abik", matrices, matrices)
     equal = np.abs(products[:, :, None] - matrices).max((-1, -2)) < 1e-6

@@ -6,13 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["NORMALIZATIONS", "ElementInstanceNorm", "FieldDropout", "FieldNorm"]
+from equivariant_nets.networks.checks import check_dropout
 
-NORMALIZATIONS: dict[str, type[nn.Module] | None] = {
-    "instance": nn.InstanceNorm1d,
-    "batch": nn.BatchNorm1d,
-    "none": None,
-}
+__all__ = ["ElementInstanceNorm", "FieldDropout", "FieldNorm"]
+
+NORMS: dict[str, type[nn.Module]] = {"instance": nn.InstanceNorm1d, "batch": nn.BatchNorm1d}
 
 
 class FieldNorm(nn.Module):
@@ -27,11 +25,10 @@ class FieldNorm(nn.Module):
 
     def __init__(self, fields: int, normalization: str) -> None:
         super().__init__()
-        norm = NORMALIZATIONS[normalization]
-        if norm is None:
-            raise ValueError("normalization='none' needs no FieldNorm; choose 'instance' or 'batch'.")
+        if normalization not in NORMS:
+            raise ValueError(f"normalization={normalization!r} needs no FieldNorm; choose 'instance' or 'batch'.")
         self.fields = fields
-        self.norm = norm(fields, affine=True)
+        self.norm = NORMS[normalization](fields, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x.reshape(x.shape[0], self.fields, -1)).view(x.shape)
@@ -75,8 +72,7 @@ class FieldDropout(nn.Module):
 
     def __init__(self, fields: int, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout={p} is not a probability; give 0 <= dropout < 1.")
+        check_dropout(p)
         self.fields = fields
         self.p = p
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["PROJECTIONS", "GroupPool"]
+from equivariant_nets.networks.checks import check_choice
+
+__all__ = ["GroupPool"]
 
 PROJECTIONS = ("mean", "max")
 
@@ -21,8 +23,7 @@ class GroupPool(nn.Module):
 
     def __init__(self, fields: int, projection: str) -> None:
         super().__init__()
-        if projection not in PROJECTIONS:
-            raise ValueError(f"projection={projection!r} is not known; choose from {list(PROJECTIONS)}.")
+        check_choice("projection", projection, PROJECTIONS)
         self.fields = fields
         self.projection = projection
 

@@ -20,7 +20,9 @@ import torch.nn.functional as F
 from numpy.polynomial.hermite_e import hermeval
 from torch import Tensor
 
+from equivariant_nets.networks.checks import check_spatial_dims
 from equivariant_nets.networks.kernels import CORRELATION_LENGTH, tap_correlation
+from equivariant_nets.types import Filters
 
 __all__ = ["ScaleGroup", "hermite_gaussians"]
 
@@ -53,8 +55,7 @@ class ScaleGroup:
     is_lattice_group = False
 
     def __post_init__(self) -> None:
-        if self.spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims={self.spatial_dims} is not supported; choose 2 or 3.")
+        check_spatial_dims(self.spatial_dims)
         if self.order < 1:
             raise ValueError(f"num_scales={self.order} is not a number of scales; give 1 or more.")
         if not 0 < self.ratio < 1:
@@ -78,7 +79,7 @@ class ScaleGroup:
         return np.where(steps < self.scale_size, steps.clip(min=-1), -1)
 
 
-def hermite_gaussians(group: ScaleGroup, axes: list[Tensor], kernel_size: int) -> Tensor:
+def hermite_gaussians(group: ScaleGroup, axes: list[Tensor], kernel_size: int) -> Filters:
     """psi_b(x / scale) / scale^d at the taps x of a kernel, for each scale and filter b.
 
     psi(x) = He_n(x_1) He_m(x_2) He_k(x_3) exp(-|x|^2 / 2), in units of the width of the largest filters, for all orders

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from e3nn import o3
 from torch import Tensor
 
+from equivariant_nets.networks.checks import check_choice
 from equivariant_nets.networks.constants import Constant
 from equivariant_nets.networks.kernels import AssembledConvolution
 from equivariant_nets.networks.lattice import num_taps
 from equivariant_nets.networks.steerable.basis import RADIAL_BASES, KernelSpace, kernel_basis
-from equivariant_nets.networks.steerable.irreps import is_scalar, parse_irreps
+from equivariant_nets.networks.steerable.irreps import is_scalar, num_scalars, parse_irreps
+from equivariant_nets.types import ChannelBias, Kernel
 
 __all__ = ["Convolution"]
+
+
+class _Row(NamedTuple):
+    """A summand of the output: its multiplicity and dimension, the factor of its weights, and whether it is 0e."""
+
+    mul: int
+    dim: int
+    factor: float
+    is_scalar: bool
 
 
 class Convolution(AssembledConvolution):
@@ -63,37 +75,30 @@ class Convolution(AssembledConvolution):
         bias: bool = False,
         allow_zero: bool = False,
     ) -> None:
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size} must be odd and positive, so that a kernel has a centre.")
-        if radial_basis not in RADIAL_BASES:
-            raise ValueError(f"radial_basis={radial_basis!r} is not known; choose from {list(RADIAL_BASES)}.")
+        check_choice("radial_basis", radial_basis, RADIAL_BASES)
         parsed_in = parse_irreps(irreps_in, group, "irreps_in")
         parsed_out = parse_irreps(irreps_out, group, "irreps_out")
         space = KernelSpace(kernel_size, lmax, radial_basis, group, tuple(spacing))
-        paths = {(i, o): len(kernel_basis(i, o, space)) for _, i in parsed_in for _, o in parsed_out}
-        for _, out in parsed_out:
-            if not allow_zero and not any(paths[source, out] for _, source in parsed_in):
-                raise ValueError(
-                    f"No kernel leads from {parsed_in} to {out} under {group} with lmax={lmax} and "
-                    f"kernel_size={kernel_size}. Remove {out} from {parsed_out}, raise lmax, "
-                    f"or add an irrep to {parsed_in} from which {out} can be reached."
-                )
-        num_weights = sum(mo * mi * paths[i, o] for mo, o in parsed_out for mi, i in parsed_in)
-        num_scalars = sum(mul for mul, ir in parsed_out if is_scalar(ir))
-        zeros = torch.zeros(num_scalars) if bias and num_scalars else None
+        paths = [[len(kernel_basis(i, o, space)) for _, i in parsed_in] for _, o in parsed_out]
+        if not allow_zero:
+            _check_reached(parsed_in, parsed_out, paths, space)
+        # Terms that a component of each summand of the output sums, one a weight.
+        fans = [sum(mul * count for (mul, _), count in zip(parsed_in, row, strict=True)) for row in paths]
+        num_weights = sum(mul * fan for (mul, _), fan in zip(parsed_out, fans, strict=True))
+        num_biases = num_scalars(parsed_out) if bias else 0
+        zeros = torch.zeros(num_biases) if num_biases else None
         super().__init__(torch.randn(num_weights), zeros, num_taps(kernel_size, spacing))
         self.irreps_in, self.irreps_out, self.space = parsed_in, parsed_out, space
-        # What the kernel is assembled from, as plain numbers, for compilers cannot look into irreps: of each summand of
-        # the output its multiplicity, dimension, the factor of its weights, and the paths from each of the input.
+        # What the kernel is assembled from, as plain numbers, for compilers cannot look into irreps.
         self._rows = [
-            (mul, ir.dim, max(sum(m * paths[i, ir] for m, i in parsed_in), 1) ** -0.5, is_scalar(ir))
-            for mul, ir in parsed_out
+            _Row(mul, ir.dim, max(fan, 1) ** -0.5, is_scalar(ir))
+            for (mul, ir), fan in zip(parsed_out, fans, strict=True)
         ]
         self._columns = [(mul, ir.dim) for mul, ir in parsed_in]
-        self._paths = [[paths[i, o] for _, i in parsed_in] for _, o in parsed_out]
+        self._paths = paths
         self._bases = [[Constant(_flat_basis, i, o, space) for _, i in parsed_in] for _, o in parsed_out]
 
-    def kernel(self) -> Tensor:
+    def kernel(self) -> Kernel:
         """The dense kernel, ``(irreps_out.dim, irreps_in.dim, *taps)``, differentiable in the weights."""
         offset = 0
         rows = []
@@ -108,7 +113,7 @@ class Convolution(AssembledConvolution):
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows, dim=0)
 
-    def dense_bias(self) -> Tensor | None:
+    def dense_bias(self) -> ChannelBias | None:
         if self.bias is None:
             return None
         parts, used = [], 0
@@ -121,6 +126,19 @@ class Convolution(AssembledConvolution):
         return (
             f"{self.irreps_in} -> {self.irreps_out}, {', '.join(f'{k}={v}' for k, v in self.space._asdict().items())}"
         )
+
+
+def _check_reached(
+    irreps_in: o3.Irreps, irreps_out: o3.Irreps, paths: Sequence[Sequence[int]], space: KernelSpace
+) -> None:
+    """Raise a ValueError unless some kernel leads to each summand of the output."""
+    for (_, out), counts in zip(irreps_out, paths, strict=True):
+        if not any(counts):
+            raise ValueError(
+                f"No kernel leads from {irreps_in} to {out} under {space.group} with lmax={space.lmax} and "
+                f"kernel_size={space.kernel_size}. Remove {out} from {irreps_out}, raise lmax, "
+                f"or add an irrep to {irreps_in} from which {out} can be reached."
+            )
 
 
 def _flat_basis(irrep_in: o3.Irrep, irrep_out: o3.Irrep, space: KernelSpace) -> Tensor:

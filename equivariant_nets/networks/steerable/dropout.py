@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from e3nn import o3
-from torch import Tensor, nn
+from torch import nn
 
+from equivariant_nets.networks.checks import check_dropout
 from equivariant_nets.networks.constants import Constant
 from equivariant_nets.networks.steerable.irreps import irrep_of_channel
+from equivariant_nets.types import Features
 
 __all__ = ["Dropout"]
 
@@ -23,13 +25,12 @@ class Dropout(nn.Module):
 
     def __init__(self, irreps: o3.Irreps, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout={p} is not a probability; give 0 <= dropout < 1.")
+        check_dropout(p)
         self.p = p
         self.num_irreps = irreps.num_irreps
         self._irrep_of_channel = Constant(irrep_of_channel, irreps)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
         if not self.training or self.p == 0:
             return x
         keep = x.new_empty(x.shape[0], self.num_irreps).bernoulli_(1 - self.p) / (1 - self.p)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from e3nn import o3
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from equivariant_nets.networks.family import numbered
+from equivariant_nets.networks.family import NORMALIZATIONS, FamilyOptions, numbered
 from equivariant_nets.networks.lattice import Lattice
 from equivariant_nets.networks.materialize import PlainContentBlock, content_mask
 from equivariant_nets.networks.precision import autocast_off
@@ -24,7 +26,11 @@ from equivariant_nets.networks.steerable.pooling import NormMaxPool
 
 __all__ = ["SteerableFamily"]
 
-NORMALIZATIONS = {"instance": InstanceNorm, "batch": BatchNorm, "none": None, "content": ContentNorm}
+NORMS: dict[str, type[InstanceNorm | BatchNorm | ContentNorm]] = {
+    "instance": InstanceNorm,
+    "batch": BatchNorm,
+    "content": ContentNorm,
+}
 
 
 class Block(nn.Sequential):
@@ -76,52 +82,66 @@ class ContentBlock(nn.Sequential):
 def _has_hooks(module: nn.Module) -> bool:
     """Whether something waits for the calls of a module."""
     own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(own) or _has_any_global_hook()
+    return any(own) or bool(_has_any_global_hook())
 
 
-class SteerableFamily:
+@dataclass(frozen=True, kw_only=True)
+class SteerableFamily(FamilyOptions):
     """Parts for :class:`equivariant_nets.networks.unet.UNet`; a representation is an ``e3nn.o3.Irreps``.
 
-    The arguments are those of :func:`equivariant_nets.SteerableUNet`.
+    The options are those of :class:`equivariant_nets.SteerableUNet`.
     """
+
+    irreps_in: str
+    irreps_out: str
+    features: str
+    decoder_features: str | None
+    group: str
+    lmax: int
+    radial_basis: str
+    activation: str
+    gates: str
 
     spatial_dims = 3
 
-    def __init__(
-        self,
-        irreps_in: str,
-        irreps_out: str,
-        features: str,
-        decoder_features: str | None,
-        space: KernelSpace,
-        normalization: str,
-        downsampling: str,
-        dropout: float,
-        activation: str,
-        gates: str,
-    ) -> None:
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(f"normalization={normalization!r} is not known; choose from {list(NORMALIZATIONS)}.")
-        if (normalization, downsampling) == ("content", "max"):
+    normalizations = (*NORMALIZATIONS, "content")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.normalization, self.downsampling) == ("content", "max"):
             raise ValueError(
                 "normalization='content' averages over content: it does not go with downsampling='max'. Choose blur or "
                 "average."
             )
-        self.input = parse_irreps(irreps_in, space.group, "irreps_in")
-        self.output = parse_irreps(irreps_out, space.group, "irreps_out")
-        self._encoder = parse_irreps(features, space.group, "features")
-        self._decoder = parse_irreps(decoder_features or features, space.group, "decoder_features")
-        self.space = space
-        self.normalization = normalization
-        self.downsampling = downsampling
-        self.dropout = dropout
-        self.activation = activation
-        self.gates = gates
 
-    def encoder_features(self, level: int) -> o3.Irreps:
+    @property
+    def space(self) -> KernelSpace:
+        return KernelSpace(self.kernel_size, self.lmax, self.radial_basis, self.group)
+
+    @property
+    def in_channels(self) -> int:
+        return self.input.dim
+
+    @cached_property
+    def input(self) -> o3.Irreps:
+        return parse_irreps(self.irreps_in, self.group, "irreps_in")
+
+    @cached_property
+    def output(self) -> o3.Irreps:
+        return parse_irreps(self.irreps_out, self.group, "irreps_out")
+
+    @cached_property
+    def _encoder(self) -> o3.Irreps:
+        return parse_irreps(self.features, self.group, "features")
+
+    @cached_property
+    def _decoder(self) -> o3.Irreps:
+        return parse_irreps(self.decoder_features or self.features, self.group, "decoder_features")
+
+    def encoder_target(self, level: int) -> o3.Irreps:
         return o3.Irreps([(mul * 2**level, ir) for mul, ir in self._encoder])
 
-    def decoder_features(self, level: int) -> o3.Irreps:
+    def decoder_target(self, level: int) -> o3.Irreps:
         return o3.Irreps([(mul * 2**level, ir) for mul, ir in self._decoder])
 
     def reachable(self, rep_in: o3.Irreps, target: o3.Irreps) -> o3.Irreps:
@@ -129,13 +149,13 @@ class SteerableFamily:
         found = reachable(rep_in, target, self.space)
         if found.dim == 0:
             raise ValueError(
-                f"No kernel leads from {rep_in} to any of the features {target} under {self.space.group} with "
-                f"lmax={self.space.lmax}. Add to the features an irrep that {rep_in} reaches, or raise lmax."
+                f"No kernel leads from {rep_in} to any of the features {target} under {self.group} with "
+                f"lmax={self.lmax}. Add to the features an irrep that {rep_in} reaches, or raise lmax."
             )
         if num_gates(found) and not reachable(rep_in, o3.Irreps("0e"), self.space):
             raise ValueError(
                 f"The features {found} are gated by 0e channels, and no kernel leads from {rep_in} to 0e under "
-                f"{self.space.group} with lmax={self.space.lmax}. Add an irrep that leads to 0e, or raise lmax."
+                f"{self.group} with lmax={self.lmax}. Add an irrep that leads to 0e, or raise lmax."
             )
         return found
 
@@ -161,7 +181,7 @@ class SteerableFamily:
 
     def _layer(self, rep_in: o3.Irreps, rep_out: o3.Irreps, lattice: Lattice) -> list[nn.Module]:
         gate = Gate(rep_out, self.activation, self.gates)
-        norm = NORMALIZATIONS[self.normalization]
+        norm = NORMS.get(self.normalization)
         layer: list[nn.Module] = [self._convolution(rep_in, gate.irreps_in, spacing=lattice.spacing, bias=norm is None)]
         if norm is not None:
             layer.append(norm(gate.irreps_in))

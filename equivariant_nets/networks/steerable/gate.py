@@ -12,9 +12,10 @@ import torch
 from e3nn import o3
 from torch import Tensor, nn
 
+from equivariant_nets.networks.checks import check_choice
 from equivariant_nets.networks.materialize import ACTIVATIONS, PlainGate, activate, gated
 from equivariant_nets.networks.precision import autocast_off
-from equivariant_nets.networks.steerable.irreps import is_scalar, num_gates, summands
+from equivariant_nets.networks.steerable.irreps import is_scalar, num_gates, num_scalars, summands
 
 __all__ = ["ACTIVATIONS", "GATES", "Gate"]
 
@@ -63,11 +64,9 @@ class Gate(nn.Module):
 
     def __init__(self, irreps: o3.Irreps, activation: str = "relu", gates: str = "scalars") -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation!r} is not known; choose from {list(ACTIVATIONS)}.")
-        if gates not in GATES:
-            raise ValueError(f"gates={gates!r} is not known; choose from {list(GATES)}.")
-        num, scalars = num_gates(irreps), sum(mul for mul, ir in irreps if is_scalar(ir))
+        check_choice("activation", activation, ACTIVATIONS)
+        check_choice("gates", gates, GATES)
+        num, scalars = num_gates(irreps), num_scalars(irreps)
         own_channels = gates == "convolution" or scalars == 0
         self.irreps = irreps
         self.irreps_in = irreps + o3.Irreps([(num, (0, 1))] if num and own_channels else [])
@@ -174,18 +173,7 @@ def _gradients(gate: Gate, inputs: Sequence[Any], grad: Tensor, needed: Sequence
     grad_z = torch.empty_like(z)
     for channels, own in zip(gate.scalar_slices, _consecutive(gate.scalar_slices), strict=True):
         grad_z[:, own] = ACTIVATION_GRADIENTS[gate.activation](grad[:, channels] * gate.scalar_factor, z[:, own])
-
-    grad_gates = []  # before the sigmoid
-    for (channels, mul, dim), sigmoid in zip(gate.vector_slices, sigmoids, strict=True):
-        vectors, grad_vectors = _vectors(x, channels, mul, dim), _vectors(grad, channels, mul, dim)
-        vector_scale = _vector_scale(x, scale, channels, dim, gate)
-        if grad_x is not None:
-            torch.mul(grad_vectors, (sigmoid * vector_scale).unsqueeze(2), out=_vectors(grad_x, channels, mul, dim))
-        along = _sum_over_components(grad_vectors, vectors)
-        if grad_scale is not None:  # all components share a scale: each gets its part of that scale's gradient
-            grad_scale[:, channels] = (_dot(along, sigmoid) * (gate.gate_factor / dim)).repeat_interleave(dim, 1)
-        grad_gates.append(along.mul_(vector_scale).mul_(sigmoid).mul_(1 - sigmoid))
-
+    grad_gates = _fill_vector_gradients(gate, x, scale, sigmoids, grad, grad_x, grad_scale)
     grad_weight = grad_bias = None
     if grad_gates:
         grad_gate = torch.cat(grad_gates, 1)
@@ -196,6 +184,45 @@ def _gradients(gate: Gate, inputs: Sequence[Any], grad: Tensor, needed: Sequence
             grad_weight = (flat @ z.flatten(2).transpose(1, 2)).sum(0) if needs_weight else None
             grad_bias = flat.sum((0, 2)) if needs_bias else None
             grad_z.add_((weight.T @ flat).view_as(grad_z))
+    _fill_scalar_gradients(gate, x, scale, grad_z, grad_x, grad_scale, grad_shift)
+    if len(scale) == 1:
+        grad_scale, grad_shift = (None if g is None else g.sum(0, keepdim=True) for g in (grad_scale, grad_shift))
+    return None if grad_x is None else grad_x.to(x_saved.dtype), grad_scale, grad_shift, grad_weight, grad_bias
+
+
+def _fill_vector_gradients(
+    gate: Gate,
+    x: Tensor,
+    scale: Tensor,
+    sigmoids: Sequence[Tensor],
+    grad: Tensor,
+    grad_x: Tensor | None,
+    grad_scale: Tensor | None,
+) -> list[Tensor]:
+    """Write the gradients of all irreps but 0e where they are asked for; those of their gates, before the sigmoid."""
+    grad_gates = []
+    for (channels, mul, dim), sigmoid in zip(gate.vector_slices, sigmoids, strict=True):
+        vectors, grad_vectors = _vectors(x, channels, mul, dim), _vectors(grad, channels, mul, dim)
+        vector_scale = _vector_scale(x, scale, channels, dim, gate)
+        if grad_x is not None:
+            torch.mul(grad_vectors, (sigmoid * vector_scale).unsqueeze(2), out=_vectors(grad_x, channels, mul, dim))
+        along = _sum_over_components(grad_vectors, vectors)
+        if grad_scale is not None:  # all components share a scale: each gets its part of that scale's gradient
+            grad_scale[:, channels] = (_dot(along, sigmoid) * (gate.gate_factor / dim)).repeat_interleave(dim, 1)
+        grad_gates.append(along.mul_(vector_scale).mul_(sigmoid).mul_(1 - sigmoid))
+    return grad_gates
+
+
+def _fill_scalar_gradients(
+    gate: Gate,
+    x: Tensor,
+    scale: Tensor,
+    grad_z: Tensor,
+    grad_x: Tensor | None,
+    grad_scale: Tensor | None,
+    grad_shift: Tensor | None,
+) -> None:
+    """Write the gradients of the 0e channels where they are asked for, from those after the affine map."""
     for channels, own in zip(gate.scalar_channels, _consecutive(gate.scalar_channels), strict=True):
         if grad_x is not None:
             torch.mul(grad_z[:, own], _over_space(scale[:, channels], x), out=grad_x[:, channels])
@@ -203,9 +230,6 @@ def _gradients(gate: Gate, inputs: Sequence[Any], grad: Tensor, needed: Sequence
             grad_scale[:, channels] = _dot(grad_z[:, own], x[:, channels])
         if grad_shift is not None:
             grad_shift[:, channels] = grad_z[:, own].sum((2, 3, 4))
-    if len(scale) == 1:
-        grad_scale, grad_shift = (None if g is None else g.sum(0, keepdim=True) for g in (grad_scale, grad_shift))
-    return None if grad_x is None else grad_x.to(x_saved.dtype), grad_scale, grad_shift, grad_weight, grad_bias
 
 
 def _scalars_and_gates(

@@ -6,6 +6,9 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from equivariant_nets.networks.checks import check_choice
+from equivariant_nets.types import ChannelMask
+
 __all__ = [
     "GROUPS",
     "average_of_irrep",
@@ -13,6 +16,7 @@ __all__ = [
     "is_scalar",
     "is_scalar_channel",
     "num_gates",
+    "num_scalars",
     "parse_irreps",
     "summands",
 ]
@@ -26,8 +30,7 @@ def parse_irreps(irreps: str | o3.Irreps, group: str = "SO3", name: str = "irrep
     Raises:
         ValueError: the text is not a list of irreps, holds none, or the group is unknown.
     """
-    if group not in GROUPS:
-        raise ValueError(f"group={group!r} is not supported; choose from {list(GROUPS)}.")
+    check_choice("group", group, GROUPS)
     try:
         parsed = o3.Irreps(irreps)
     except (ValueError, TypeError) as error:
@@ -49,7 +52,7 @@ def irrep_of_channel(irreps: o3.Irreps) -> Tensor:
     return torch.tensor([number for number, dim in enumerate(dims) for _ in range(dim)])
 
 
-def is_scalar_channel(irreps: o3.Irreps) -> Tensor:
+def is_scalar_channel(irreps: o3.Irreps) -> ChannelMask:
     """Whether each channel is a 0e, ``(irreps.dim,)``."""
     return torch.tensor([is_scalar(ir) for mul, ir in irreps for _ in range(mul * ir.dim)])
 
@@ -58,6 +61,11 @@ def average_of_irrep(irreps: o3.Irreps) -> Tensor:
     """What takes the channels to the mean over the components of each irrep, ``(irreps.dim, irreps.num_irreps)``."""
     one_hot = (irrep_of_channel(irreps)[:, None] == torch.arange(irreps.num_irreps)).double()
     return one_hot / one_hot.sum(0)
+
+
+def num_scalars(irreps: o3.Irreps) -> int:
+    """The number of 0e channels."""
+    return sum(mul for mul, ir in irreps if is_scalar(ir))
 
 
 def num_gates(irreps: o3.Irreps) -> int:

@@ -17,7 +17,13 @@ from equivariant_nets.networks.materialize import (
     moments,
 )
 from equivariant_nets.networks.precision import autocast_off, widened
-from equivariant_nets.networks.steerable.irreps import average_of_irrep, irrep_of_channel, is_scalar, is_scalar_channel
+from equivariant_nets.networks.steerable.irreps import (
+    average_of_irrep,
+    irrep_of_channel,
+    is_scalar_channel,
+    num_scalars,
+)
+from equivariant_nets.types import ChannelMap, Features
 
 __all__ = ["BatchNorm", "ContentNorm", "InstanceNorm"]
 
@@ -39,9 +45,9 @@ class _Norm(nn.Module):
         self._is_scalar = Constant(is_scalar_channel, irreps)
         self._average = Constant(average_of_irrep, irreps)
         self.weight = nn.Parameter(torch.ones(irreps.num_irreps))
-        self.bias = nn.Parameter(torch.zeros(sum(mul for mul, ir in irreps if is_scalar(ir))))
+        self.bias = nn.Parameter(torch.zeros(num_scalars(irreps)))
 
-    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def affine(self, x: Features) -> tuple[ChannelMap, ChannelMap]:
         """The normalization of x as a map of its channels: scale and shift, ``(B or 1, irreps.dim)``."""
         raise NotImplementedError
 
@@ -70,7 +76,7 @@ class _Norm(nn.Module):
         mean, square = mean.view(-1, x.shape[1]), square.view(-1, x.shape[1])
         return mean, square @ self._average.like(square)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Features:
         with autocast_off(x):
             scale, shift = (values.reshape(*values.shape, *[1] * (x.dim() - 2)) for values in self.affine(x))
             return torch.addcmul(shift, x.to(scale.dtype), scale).to(x.dtype)
@@ -89,7 +95,7 @@ class InstanceNorm(_Norm):
     Shape: ``(B, irreps.dim, D, H, W)`` to the same.
     """
 
-    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def affine(self, x: Features) -> tuple[ChannelMap, ChannelMap]:
         return self._affine(*self._moments(x, over_batch=False))
 
     def materialize(self) -> PlainInstanceNorm:
@@ -153,7 +159,7 @@ class BatchNorm(_Norm):
         self.register_buffer("running_mean", torch.zeros(irreps.dim))
         self.register_buffer("running_square", torch.ones(irreps.num_irreps))
 
-    def affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def affine(self, x: Features) -> tuple[ChannelMap, ChannelMap]:
         if not self.training:
             return self._affine(widened(self.running_mean[None]), widened(self.running_square[None]))
         mean, square = self._moments(x, over_batch=True)

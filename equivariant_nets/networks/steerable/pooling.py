@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from e3nn import o3
-from torch import Tensor, nn
+from torch import nn
 
 from equivariant_nets.networks.materialize import PlainMaxPool
 from equivariant_nets.networks.precision import widened
 from equivariant_nets.networks.resampling import max_pool_windows
 from equivariant_nets.networks.steerable.irreps import summands
+from equivariant_nets.types import Features, Halved
 
 __all__ = ["NormMaxPool"]
 
@@ -38,7 +39,7 @@ class NormMaxPool(nn.Module):
         self.summands = summands(irreps)
         self.halved = tuple(halved)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Features) -> Halved:
         if torch.compiler.is_exporting() or torch.jit.is_tracing():
             return self.materialize()(x)
         windows = max_pool_windows(x.shape[2:], self.halved)

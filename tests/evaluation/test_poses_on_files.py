@@ -1,0 +1,445 @@
+"""Laws of measuring a model at poses on files, and of the files."""
+
+import csv
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from bundle_files import BUNDLES, kill_when_it_writes
+from scipy.interpolate import RegularGridInterpolator
+from scipy.spatial.transform import Rotation
+
+from equivariant_nets.data import write_phantoms
+from equivariant_nets.evaluation.on_files.cases import Classes, find_cases, match_names
+from equivariant_nets.evaluation.on_files.command import poses
+from equivariant_nets.evaluation.on_files.measure import Settings, measure
+from equivariant_nets.evaluation.on_files.models import BundleModel, FileModel, Model
+from equivariant_nets.evaluation.on_files.poses import UPRIGHT, named_poses
+from equivariant_nets.evaluation.on_files.turning import Turning
+
+AFFINES = {
+    "isotropic": np.diag([1.0, 1, 1, 1]),
+    "other order": np.array([[0.0, 0, -1, 9], [-1, 0, 0, 4], [0, 1, 0, -7], [0, 0, 0, 1]]),
+    "long voxels": np.array([[-1.0, 0, 0, 5], [0, 1, 0, 0], [0, 0, 2, 1], [0, 0, 0, 1]]),
+    "oblique": nib.affines.from_matvec(Rotation.from_euler("xyz", [8, -5, 12], degrees=True).as_matrix(), [3, 2, 1]),
+}
+SIZE = (15, 18, 13)
+LEVELS = np.array([10.0, 110, -90])  # the background lies between the classes
+
+
+def anatomy(seed=0):
+    """An image (X, Y, Z) of two classes and what lies around them, and its label map."""
+    points = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in SIZE], indexing="ij"))
+    label = np.zeros(SIZE, np.uint8)
+    label[((points - np.array([1, 3 + seed, 1]).reshape(3, 1, 1, 1)) ** 2).sum(0) < 12] = 1
+    label[(np.abs(points - np.array([0, -4, -1]).reshape(3, 1, 1, 1)) < 3.3).all(0)] = 2
+    return LEVELS[label], label
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Folders of two cases, ``a`` and ``a_1``."""
+    write_cases(tmp_path)
+    return tmp_path
+
+
+def write_cases(folder, affine=AFFINES["isotropic"]):
+    for seed, name in enumerate(("a", "a_1")):
+        for kind, volume in zip(("images", "labels"), anatomy(seed), strict=True):
+            (folder / kind).mkdir(exist_ok=True)
+            nib.save(nib.Nifti1Image(volume.astype(np.float32), affine), folder / kind / f"{name}.nii.gz")
+    return find_cases(folder / "images", folder / "labels")
+
+
+class Threshold(Model):
+    """Tells the classes by their intensity, and remembers what it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def segment(self, input_dir, output_dir, environment):
+        for path in sorted(input_dir.iterdir()):
+            file = nib.load(path)
+            self.given.append((path.name, file.get_fdata(), file.affine))
+            nib.save(nib.Nifti1Image(self.classes(file.get_fdata()), file.affine), output_dir / path.name)
+
+    def classes(self, volume):
+        return np.where(volume > 60, 1, np.where(volume < -40, 2, 0)).astype(np.uint8)
+
+    def settings(self):
+        return {}
+
+
+class Upper(Threshold):
+    """Finds what was upright where it was upright: in each half of the file one class."""
+
+    def classes(self, volume):
+        half = np.arange(volume.shape[1]) > volume.shape[1] / 2
+        return np.where(super().classes(volume) > 0, np.where(half, 1, 2)[:, None], 0).astype(np.uint8)
+
+
+def scores(folder, model, chosen, turning=Turning(), jobs=1):  # noqa: B008
+    cases = find_cases(folder / "images", folder / "labels")
+    settings = Settings(model, Classes.parse("1,2"), turning)
+    return measure(settings, cases, chosen, folder / "out", jobs).rows
+
+
+def written(folder, name, pose, turning=Turning()):  # noqa: B008
+    """The file of a case in a pose."""
+    case = next(case for case in find_cases(folder / "images", folder / "labels") if case.name == name)
+    Settings(Threshold(), Classes.parse("1,2"), turning).write(case, pose, folder / "written.nii.gz")
+    file = nib.load(folder / "written.nii.gz")
+    file.get_fdata()  # which is kept, where the file is not
+    return file
+
+
+def centre(file):
+    return nib.affines.apply_affine(file.affine, (np.array(file.shape) - 1) / 2)
+
+
+@pytest.mark.parametrize("pose", named_poses("coronal:30,random:1")[1:], ids=lambda pose: pose.kind)
+@pytest.mark.parametrize("affine", ["isotropic", "other order", "long voxels"])
+def test_a_turned_file_holds_the_body_turned_in_the_world_under_the_same_header(affine, pose, tmp_path):
+    write_cases(tmp_path, AFFINES[affine])
+    source, turned = nib.load(tmp_path / "images" / "a.nii.gz"), written(tmp_path, "a", pose)
+    assert np.array_equal(turned.affine, source.affine)
+    voxels = np.stack(np.meshgrid(*map(np.arange, turned.shape), indexing="ij"), -1)
+    points = nib.affines.apply_affine(turned.affine, voxels) - centre(turned)
+    points = points @ pose.rotation("a") + centre(source)  # the inverse rotation, of rows
+    origin = nib.affines.apply_affine(np.linalg.inv(source.affine), points)
+    axes = [np.arange(n) for n in source.shape]
+    expected = RegularGridInterpolator(axes, source.get_fdata(), bounds_error=False, fill_value=-90.0)(origin)
+    outermost = (np.minimum(origin, np.array(source.shape) - 1 - origin)).min(-1)
+    clear = np.abs(outermost) > 1e-6  # a voxel on the border itself is a matter of rounding
+    assert np.allclose(turned.get_fdata()[clear], expected[clear], atol=1e-3)
+    assert sum(turned.shape) > sum(source.shape)
+
+
+@pytest.mark.parametrize("affine", [name for name in AFFINES if name != "long voxels"])
+def test_turns_of_the_lattice_lose_nothing(affine, tmp_path):
+    write_cases(tmp_path, AFFINES[affine])
+    source = anatomy()[0]
+    seen = set()
+    for pose in named_poses("lattice"):
+        turned = written(tmp_path, "a", pose).get_fdata()
+        assert np.array_equal(np.sort(turned, None), np.sort(source, None))
+        seen.add(turned.tobytes() + bytes(turned.shape))
+    assert len(seen) == 24
+
+
+@pytest.mark.parametrize("affine", AFFINES)
+def test_an_order_of_the_voxels_is_the_same_body_in_the_world(affine, tmp_path):
+    write_cases(tmp_path, AFFINES[affine])
+    source = nib.as_closest_canonical(nib.load(tmp_path / "images" / "a.nii.gz"))
+    orders = set()
+    for pose in named_poses("orders")[1:]:
+        file = written(tmp_path, "a", pose)
+        orders.add(nib.aff2axcodes(file.affine))
+        again = nib.as_closest_canonical(file)
+        assert np.array_equal(again.get_fdata(), source.get_fdata())
+        assert np.allclose(again.affine, source.affine, atol=1e-5)
+        assert np.allclose(file.get_qform(), file.get_sform(), atol=1e-5)
+    assert len(orders) == 23
+
+
+def test_a_turned_header_turns_the_body_alone(folders):
+    (pose,) = named_poses("header:30")[1:]
+    source, file = nib.load(folders / "images" / "a.nii.gz"), written(folders, "a", pose)
+    assert np.array_equal(file.get_fdata(), source.get_fdata())
+    assert np.allclose(file.affine[:3, :3], pose.matrix @ source.affine[:3, :3])
+    assert np.allclose(centre(file), centre(source))
+
+
+def test_fill_and_canvas_are_as_told(folders):
+    (pose,) = named_poses("axial:45")[1:]
+    corner = {
+        fill: written(folders, "a", pose, Turning(fill=fill)).get_fdata()[0, 0] for fill in ("lowest", "border", -7)
+    }
+    assert [set(np.unique(values)) for values in corner.values()] == [{-90.0}, {10.0}, {-7.0}]
+    whole = written(folders, "a", pose, Turning(interpolation="cubic"))
+    same = written(folders, "a", pose, Turning(canvas="same"))
+    assert same.shape == SIZE
+    assert whole.shape == (24, 24, 13)
+    assert not np.allclose(whole.get_fdata(), written(folders, "a", pose).get_fdata())
+    cone = named_poses("cone")[3]
+    told = written(folders, "a", cone, Turning("linear", canvas="same")).get_fdata()
+    assert np.array_equal(
+        told, written(folders, "a", cone, Turning("cubic")).get_fdata()
+    )  # the protocol says so itself
+
+
+def test_the_cone_is_the_published_one():
+    cone = [pose for pose in named_poses("cone") if pose.kind == "cone"]
+    axes = np.stack([pose.matrix[:, 2] for pose in cone])
+    assert len(np.unique(axes.round(6), axis=0)) == 13
+    assert axes[:, 2].min() >= 0.5
+    assert np.allclose(axes.mean(0)[:2], 0)
+    assert np.allclose(cone[0].matrix, np.eye(3))
+
+
+def test_random_turns_are_those_of_the_seed_and_the_case():
+    one, same, other = (named_poses("random:2", seed) for seed in (3, 3, 4))
+    drawn = [pose.rotation(case) for pose in one[1:] for case in ("a", "b")]
+    assert np.array_equal(drawn, [pose.rotation(case) for pose in same[1:] for case in ("a", "b")])
+    assert len(np.unique([*drawn, other[1].rotation("a")], axis=0)) == 5
+
+
+def test_a_threshold_reaches_the_floor_and_a_model_of_places_is_caught(folders):
+    chosen = named_poses("lattice,planes:45,random:2,orders,header:30")
+    rows = scores(folders, Threshold(), chosen, Turning(fill=10), jobs=2)
+    assert [(row.pose, row.case) for row in rows[::2]] == [
+        (pose.name, case) for pose in chosen for case in ("a", "a_1")
+    ]
+    exact = [row for row in rows if row.kind not in ("plane", "random")]
+    assert {(row.dice, row.floor, row.rmse) for row in exact} == {(1.0, 1.0, 0.0)}
+    turned = [row for row in rows if row.kind in ("plane", "random")]
+    assert min(row.floor for row in turned) < 1
+    assert min(row.dice - row.floor for row in turned) > -0.05
+    assert max(row.rmse for row in turned) < 0.09
+    caught = scores(folders, Upper(), named_poses("axial:180"))
+    assert min(row.dice for row in caught[:4]) > 0.9
+    assert max(row.dice for row in caught[4:]) < 0.1
+    assert min(row.rmse for row in caught[4:]) > 0.1
+
+
+TOOL = """
+import sys
+from pathlib import Path
+import nibabel as nib
+import numpy as np
+given, masks = map(Path, sys.argv[1:3])
+with Path(__file__).with_name("log.txt").open("a") as file:
+    file.write(" ".join(sorted(path.name for path in given.iterdir())) + "\\n")
+for path in given.iterdir():
+    file = nib.load(path)
+    volume = file.get_fdata()
+    label = np.where(volume > 60, 1, np.where(volume < -40, 2, 0)).astype(np.uint8)
+    if eval(sys.argv[3]):
+        sys.exit("line one\\nthe last words")
+    nib.save(nib.Nifti1Image(label, file.affine), masks / path.name.replace(".nii", "_seg.nii"))
+"""
+
+
+@pytest.fixture
+def tool(tmp_path):
+    """A command, with spaces and quotes in its path, that fails where the label map says so; and its log."""
+    script, log = tmp_path / "my 'tool'.py", tmp_path / "log.txt"
+    script.write_text(TOOL)
+
+    def command(fails="False"):
+        words = [sys.executable, script, "{input}", "{output}", fails]
+        return shlex.join(map(str, words)).replace("'{input}'", "{input}").replace("'{output}'", "{output}")
+
+    command.calls = lambda: log.read_text().splitlines()
+    return command
+
+
+def run(folder, **options):
+    poses(
+        str(folder / "images"), str(folder / "labels"), str(folder / "out"), **{"classes": "one:1,both:1+2", **options}
+    )
+
+
+def table(folder):
+    with (folder / "out" / "poses_dice.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_command_is_measured_once_and_what_changed_again(folders, tool, capsys):
+    chosen = "axial:90,random:1"
+    run(folders, command=tool(), poses=chosen)
+    rows, calls = table(folders), tool.calls()
+    assert calls == ["a.nii.gz a_1.nii.gz"] * 3
+    assert {row["class"] for row in rows} == {"one", "both"}
+    assert {(row["dice"], row["floor"]) for row in rows if row["kind"] != "random"} == {("1.0", "1.0")}
+    assert "random 1" in capsys.readouterr().out
+    page = (folders / "out" / "report.html").read_text()
+    assert "python -m equivariant_nets.evaluation poses --images=" in page
+    assert page.count("data:image/png") == 3
+    run(folders, command=tool(), poses=chosen)
+    assert (table(folders), tool.calls()) == (rows, calls)
+    assert "6 of 6 cases in poses were measured before." in capsys.readouterr().out
+    run(folders, command=tool(), poses="axial:90", fill="-3")
+    assert tool.calls()[3:] == ["a.nii.gz a_1.nii.gz"] * 2
+    nib.save(nib.Nifti1Image(anatomy(1)[1], np.eye(4)), folders / "labels" / "a.nii.gz")
+    run(folders, command=tool(), poses="axial:90", fill="-3")
+    assert tool.calls()[5:] == ["a.nii.gz"] * 2
+
+
+def test_a_pose_that_fails_stops_no_other(folders, tool):
+    chosen = {"poses": "axial:90,coronal:90", "num_cases": 1}
+    with pytest.raises(SystemExit) as caught:
+        run(folders, command=tool("file.shape == (18, 15, 13)"), **chosen)
+    assert re.search(r"1 of 3 poses failed:\n\naxial 90: .*status 1; its last lines:\nline one\nthe last words$",
+                     str(caught.value), re.DOTALL)  # fmt: skip
+    assert [row["pose"] for row in table(folders)[::2]] == ["upright", "coronal 90"]
+    assert "the last words" in (folders / "out" / "report.html").read_text()
+
+
+def test_a_run_that_is_killed_goes_on(folders, tool):
+    chosen = {"poses": "planes:90", "num_cases": 1, "classes": "one:1,both:1+2"}
+    words = [sys.executable, "-m", "equivariant_nets.evaluation", "poses", "--command", tool()]
+    for name, value in {
+        "images": folders / "images",
+        "labels": folders / "labels",
+        "output_dir": folders / "out",
+    }.items():
+        words += [f"--{name}", str(value)]
+    words += [str(word) for name, value in chosen.items() for word in (f"--{name}", value)]
+    kill_when_it_writes(folders / "out" / "upright" / "measured.json", words, folders)
+    assert len(tool.calls()) < 4
+    run(folders, command=tool(), **chosen)
+    assert 4 <= len(tool.calls()) <= 5
+    assert [(row["pose"], row["dice"]) for row in table(folders)[::2]] == [
+        (name, "1.0") for name in ("upright", "sagittal 90", "coronal 90", "axial 90")
+    ]
+    assert not (folders / "out" / ".work").exists()
+
+
+BAD = {
+    "no images": ({"images": "nothing"}, "--images nothing is no folder"),
+    "no files": ({"images": "."}, "holds no .nii or .nii.gz file"),
+    "several models": ({"bundle": "b"}, "given were: --bundle, --command"),
+    "no model": ({"command": None}, "given were: none"),
+    "no input": ({"command": "ls {output}"}, "holds no {input}"),
+    "open quotes": ({"command": "ls '{input} {output}"}, "close its quotes"),
+    "no program": ({"command": "no-such-tool {input} {output}"}, "no program 'no-such-tool'"),
+    "no bundle": ({"command": None, "bundle": "b"}, "has no configs/inference.json"),
+    "no network": ({"command": None, "model": "m.pt"}, "--model m.pt is no file"),
+    "foreign option": ({"normalization": "none"}, "--normalization does not go with --command"),
+    "pose": ({"poses": "axial"}, "'axial', which is no pose"),
+    "classes": ({"classes": "1-2"}, "'1-2', which is no class"),
+    "fill": ({"fill": "black"}, "--fill 'black' is not legal"),
+    "canvas": ({"canvas": "small"}, "--canvas 'small' is not legal"),
+    "jobs": ({"jobs": 0}, "--jobs 0 is not legal"),
+    "cases": ({"num_cases": 0}, "leaves no case"),
+    "nothing written": ({"command": "true {input} {output}"}, "no mask of its own for 2 of 2 images; it wrote nothing"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_options_are_told(name, folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    options, message = BAD[name]
+    given = {"images": "images", "labels": "labels", "output_dir": "out", "command": "ls {input} {output}", **options}
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        poses(**given)
+
+
+def test_files_that_do_not_fit_are_told(folders):
+    label = folders / "labels" / "a.nii.gz"
+    for volume, affine, message in (
+        (anatomy()[1][1:], np.eye(4), "the spatial shape is (14, 18, 13)"),
+        (anatomy()[1], np.diag([2, 1, 1, 1]), "the affine differs"),
+        (anatomy()[0] / 3, np.eye(4), "are not legal; legal are whole numbers"),
+    ):
+        nib.save(nib.Nifti1Image(volume, affine), label)
+        with pytest.raises(SystemExit, match=re.escape(message)):
+            run(folders, command="ls {input} {output}")
+    label.unlink()
+    with pytest.raises(SystemExit, match=r"^1 of 2 images .* have no label map .*\n  a: there is none"):
+        run(folders, command="ls {input} {output}")
+
+
+class Wrong(Threshold):
+    """Writes masks with a fault."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def segment(self, input_dir, output_dir, environment):
+        super().segment(input_dir, output_dir, environment)
+        file = nib.load(output_dir / "a.nii.gz")
+        nib.save(self.fault(file.get_fdata(), file.affine), output_dir / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (lambda mask, affine: nib.Nifti1Image(mask[1:], affine), r"has the shape \(14, 18, 13\), and its image"),
+        (lambda mask, affine: nib.Nifti1Image(mask, affine + np.eye(4)), "The affine of a.nii.gz differs"),
+        (lambda mask, affine: nib.Nifti1Image(mask / 3, affine), "other than whole numbers"),
+    ],
+)
+def test_masks_that_do_not_fit_are_told_and_the_other_cases_scored(fault, message, folders):
+    cases = find_cases(folders / "images", folders / "labels")
+    measured = measure(Settings(Wrong(fault), Classes.parse("1"), Turning()), cases, [UPRIGHT], folders / "out")
+    assert re.search(message, measured.problems["upright"])
+    assert [row.case for row in measured.rows] == ["a_1"]
+
+
+def test_a_mask_in_another_order_of_voxels_is_the_same_mask(folders):
+    def reordered(mask, affine):
+        return nib.Nifti1Image(mask[..., None], affine).as_reoriented(np.array([[1, -1], [2, 1], [0, 1]]))
+
+    assert {row.dice for row in scores(folders, Wrong(reordered), [UPRIGHT])} == {1.0}
+
+
+def test_names_are_matched_with_what_tools_put_behind_them():
+    files = [
+        Path(name) for name in ("case_1_seg.nii.gz", "case.nii", "case_2_a.nii.gz", "case_2_b.nii.gz", "case10.nii")
+    ]
+    found, problems = match_names(["case", "case_1", "case_2", "case1"], files)
+    assert {name: path.name for name, path in found.items()} == {"case": "case.nii", "case_1": "case_1_seg.nii.gz"}
+    assert problems == {"case_2": "case_2: there are case_2_a.nii.gz, case_2_b.nii.gz", "case1": "case1: there is none"}
+
+
+def test_foreign_values_are_mapped(folders):
+    mapped = Classes.parse("left:1=35,2=47+48,1+2=35+47")
+    label = np.array([35, 47, 48, 2])
+    assert mapped.names == ("left", "2", "1+2")
+    assert mapped.channels(mapped.true_codes(label)).tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]]
+    assert mapped.channels(mapped.predicted_codes(label))[:, 3].tolist() == [0, 1, 1]
+    assert Classes.parse(mapped.text) == mapped
+    assert Classes.in_labels(find_cases(folders / "images", folders / "labels")).names == ("1", "2")
+
+
+class Levels(torch.nn.Module):
+    """Scores of the classes by their intensity."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-(x - 10.0).abs(), -(x - 110.0).abs(), -(x + 90.0).abs()], 1)
+
+
+def test_the_file_of_a_network_sees_what_its_options_say(folders):
+    file = folders / "network.pt"
+    torch.jit.script(Levels()).save(str(file))
+    model = FileModel(file, "none", spacing_mm=1.0, divisible_by=16)
+    chosen = [UPRIGHT, *named_poses("lattice,orders,header:30")[5::9]]
+    rows = scores(folders, model, chosen)
+    assert len(rows) == 4 * len(chosen)
+    assert min(row.dice for row in rows) == 1
+    assert model.preprocessing({"image": str(folders / "images" / "a.nii.gz")})["image"].shape == (1, 16, 32, 16)
+    normalized = FileModel(file).preprocessing({"image": str(folders / "images" / "a.nii.gz")})["image"]
+    assert abs(normalized.mean()) < 1e-5
+
+
+def test_an_onnx_file_of_one_channel_is_a_class_where_it_is_above_zero(folders):
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    shape = [1, 1, "D", "H", "W"]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
+    limit = onnx.numpy_helper.from_array(np.float32(60), "limit")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Sub", ["x", "limit"], ["y"])], "g", *[[v] for v in values], [limit]
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=opset), folders / "network.onnx")
+    run(folders, model=str(folders / "network.onnx"), normalization="none", classes="1", poses="axial:90")
+    assert {row["dice"] for row in table(folders)} == {"1.0"}
+
+
+def test_the_bundle_finds_the_same_in_the_world_however_the_voxels_are_stored(tmp_path):
+    data = write_phantoms(tmp_path / "data", num_training=1, num_validation=1, num_test=1, size=(32, 36, 30))
+    cases = find_cases(data / "imagesTr", data / "labelsTr", num_cases=1)
+    order = named_poses("orders")[7]
+    settings = Settings(BundleModel(BUNDLES / "phantom_so3_segmentation"), Classes.parse("1,2,3"), Turning())
+    rows = measure(settings, cases, [UPRIGHT, order], tmp_path / "out").rows
+    assert min(row.dice for row in rows) > 0.5
+    assert {row.rmse for row in rows} == {0.0}

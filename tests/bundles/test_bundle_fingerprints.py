@@ -26,6 +26,7 @@ ITEMS = [{"image": "image", "label": "label"}] * 3
 LISTS = ("train#dataset#data", "train#images#data", "validate#dataset#data")
 # Other legal values, where a number is not made another or a word not made longer.
 OTHERS = {
+    "content": "instance",
     "RAS": "LPS", "bilinear": "nearest", "nearest": "bilinear", "bicubic": "bilinear", "one_hot": "nearest",
     "border": "zeros", "zeros": "border", "reflection": "border", "gaussian": "constant", "longest": "all",
     "instance": "batch", "batch": "instance", "none": "lattice", "full": "moderate", "moderate": "full",

@@ -99,3 +99,23 @@ def test_a_turned_patient_is_segmented_alike_by_the_steerable_network_alone(name
         back = np.rot90(labels[case].get_fdata(), -1, axes=turns[case])
         agreement = np.mean(back == expected)
         assert agreement > 0.999 if is_equivariant else agreement < 0.95
+
+
+def test_margins_their_value_and_the_unit_do_not_matter(segment, tmp_path):
+    folder, margins = tmp_path / "images", [(9, 3), (0, 14), (6, 5)]
+    folder.mkdir()
+    values, affine = volume().astype(float), np.eye(4)
+    files = {"plain": values, "unit": 500 * values + 3000}
+    for name, filling in (("zero", 0.0), ("lowest", values.min()), ("air", -1024.0)):
+        files[name] = np.pad(values, margins, constant_values=filling)
+    for name, array in files.items():
+        nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
+    labels = {name: label.get_fdata() for name, label in segment(HIPPOCAMPUS[0], folder).items()}
+    expected = labels.pop("plain")
+    assert len(np.unique(expected)) > 1
+    assert (labels.pop("unit") == expected).mean() > 0.999
+    inside = tuple(slice(before, before + size) for (before, _), size in zip(margins, values.shape, strict=True))
+    for label in labels.values():  # but for the voxels beside a margin of their own value
+        assert (label[inside] == expected).mean() > 0.99
+        label[inside] = 0
+        assert not label.any()

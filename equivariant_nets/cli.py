@@ -48,6 +48,7 @@ def command_line(*functions: Callable[..., Any], help: str | None = None) -> App
         error_console=Console(stderr=True, **_PLAIN),
         error_formatter=_last_line,
         result_action="print_str_return_zero",
+        suppress_keyboard_interrupt=False,  # the server of label/ ends by one, and well
     )
     if len(functions) == 1:
         app.default(functions[0])

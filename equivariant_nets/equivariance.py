@@ -13,7 +13,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from equivariant_nets.rotations import lattice_rotations, plane_rotation
-from equivariant_nets.types import Features, Mask, TurnedFeatures
+from equivariant_nets.types import Features, Field, Mask, TurnedFeatures, TurnedField
 
 __all__ = [
     "assert_equivariant",
@@ -31,7 +31,7 @@ SPLINE_ORDER = 3
 BALL = 0.6
 
 
-def transform_field(field: Features, matrix: np.ndarray, irreps: o3.Irreps | None = None) -> TurnedFeatures:
+def transform_field(field: Field, matrix: np.ndarray, irreps: o3.Irreps | None = None) -> TurnedField:
     """Turn or mirror a field about the centre of its volume: f'(x) = D(R) f(R^-1 x).
 
     Args:

@@ -31,6 +31,7 @@ __all__ = [
     "ChannelMask",
     "Features",
     "FeaturesOut",
+    "Field",
     "Filters",
     "Halved",
     "Kernel",
@@ -43,6 +44,7 @@ __all__ = [
     "Taps",
     "ThresholdCurve",
     "TurnedFeatures",
+    "TurnedField",
     "Volume",
     "VolumeOfAnyType",
 ]
@@ -53,6 +55,8 @@ Features = Float[Tensor, "batch channels *spatial"]
 FeaturesOut = Float[Tensor, "batch channels_out *spatial"]
 Halved = Float[Tensor, "batch channels *halved"]
 TurnedFeatures = Float[Tensor, "batch channels *turned"]
+Field = Shaped[Tensor, "batch channels *spatial"]  # label maps too
+TurnedField = Shaped[Tensor, "batch channels *turned"]
 
 # Of one case, as transforms and metrics see it.
 Volume = Float[Tensor, "channels *spatial"]

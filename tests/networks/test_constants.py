@@ -174,6 +174,7 @@ class Counter:
 
 
 @pytest.mark.parametrize("family", ["SO3, other options", "O, separable"], indirect=True)
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_compilers_see_the_constants_that_fit_the_weights(family, net):
     """In one graph, whether the layers ran before or not, and anew when the weights have another type."""

@@ -456,6 +456,7 @@ def test_a_displacement_field_turns_with_the_pair_it_registers():
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_compiled_networks_give_the_same_and_learn_the_same(options):
     net = steerable(depth=1, **options)

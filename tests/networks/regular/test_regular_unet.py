@@ -200,6 +200,7 @@ def test_state_dict_is_small_and_the_same_in_both_modes():
     assert torch.equal(other(noise(1, 1, 8, 8)), net(noise(1, 1, 8, 8)))
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_compiled_networks_give_the_same_and_learn_the_same():
     net = network(group="C8").float()

@@ -22,7 +22,7 @@ def reachable_modules(bundle: Bundle) -> list[Path]:
 
     These are the modules that the configs name, in ``_target_``, imports and expressions, and all that these import,
     wherever in a module: in functions too, and for type checkers alone, as names that are imported when first asked
-    for. A package that is reached brings its ``__main__``, which is its command.
+    for. A package that is reached brings its ``__main__``, which is its command; a module, the templates that it names.
     """
     modules = {_dotted(path): path for path in _SOURCE.rglob("*.py")}
     texts = [(bundle.root / "configs" / name).read_text(encoding="utf-8") for name in bundle.config_files]
@@ -38,7 +38,10 @@ def reachable_modules(bundle: Bundle) -> list[Path]:
         waiting += [name.rpartition(".")[0] or PACKAGE, *_imported(name, modules[name])]
         if name != PACKAGE and f"{name}.__main__" in modules:
             waiting.append(f"{name}.__main__")
-    return sorted(modules[name].relative_to(_SOURCE) for name in reached)
+    files = [modules[name] for name in reached]
+    code = "".join(file.read_text(encoding="utf-8") for file in files)
+    files += [template for template in _SOURCE.rglob("*.jinja") if template.name in code]
+    return sorted(file.relative_to(_SOURCE) for file in files)
 
 
 def _dotted(path: Path) -> str:

@@ -60,7 +60,7 @@ def test_an_archive_holds_the_bundle_and_the_package_in_one_folder(archives):
     assert archives[SMALL].name == f"{SMALL}_v{VERSION}.zip"
     modules = [name for name in names if name.startswith(f"{SMALL}/equivariant_nets/")]
     assert names == sorted([*(f"{SMALL}/{name}" for name in own), *modules])
-    assert all(name.endswith(".py") for name in modules)
+    assert all(name.endswith((".py", ".jinja")) for name in modules)
 
 
 def test_an_archive_holds_no_module_that_its_configs_do_not_reach(archives):
@@ -77,6 +77,7 @@ def test_an_archive_holds_no_module_that_its_configs_do_not_reach(archives):
     for name in archives:
         for module, bundles in only_of.items():
             assert (module in modules(name)) == (name in bundles)
+        assert ("webpage" in modules(name)) == ("report.html.jinja" in modules(name))
     parts = {module.split("/")[0] for name in archives for module in modules(name)}
     folders = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     assert folders - parts == {"experiments", "zoo"}

@@ -11,6 +11,7 @@ MODULES = (
 
 if missing := [name for name in MODULES if find_spec(name) is None]:
     raise ModuleNotFoundError(
-        f"The bundles need what is not installed: {', '.join(missing)}. Run: pip install -e '.[bundles]'",
+        f"The bundles need what is not installed: {', '.join(missing)}. Run: pip install -e '.[bundles]'. "
+        "In an archive of a bundle, install the packages that its configs/metadata.json names.",
         name=missing[0],
     )

@@ -90,7 +90,8 @@ for name in {PACKAGES}:
         print(name, error)
 """
     lines = in_a_fresh_interpreter(code).stdout.splitlines()
-    advice = "The bundles need what is not installed: monai. Run: pip install -e '.[bundles]'"
+    advice = "The bundles need what is not installed: monai. Run: pip install -e '.[bundles]'. "
+    advice += "In an archive of a bundle, install the packages that its configs/metadata.json names."
     assert all(line.endswith(f" {advice}") for line in lines)
     assert {line.split()[0].removeprefix("equivariant_nets.") for line in lines} >= {
         "cli", "commands", "data", "errors", "evaluation", "experiments", "fingerprints", "inference", "interaction",

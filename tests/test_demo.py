@@ -2,17 +2,17 @@
 
 import csv
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh import python
 
 DEMO = Path(__file__).parent.parent / "demo" / "run.py"
 
 
 def test_the_demo_compares_two_networks_and_says_where_its_results_lie(tmp_path):
     tiny = ["--epochs=1", "--num_training=2", "--size=20", "--sweep_cases=1", "--sweep_random_poses=1"]
-    command = [sys.executable, str(DEMO), f"--output_dir={tmp_path / 'out'}", *tiny]
+    command = [python(), str(DEMO), f"--output_dir={tmp_path / 'out'}", *tiny]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     for name in ("report.html", "rotation.png", "turned_phantom.png"):
@@ -33,7 +33,7 @@ def test_the_demo_compares_two_networks_and_says_where_its_results_lie(tmp_path)
 
 
 def test_a_failing_step_stops_the_demo(tmp_path):
-    command = [sys.executable, str(DEMO), f"--output_dir={tmp_path / 'out'}", "--size=2"]
+    command = [python(), str(DEMO), f"--output_dir={tmp_path / 'out'}", "--size=2"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert run.returncode != 0
     assert "whole numbers of voxels from 20" in run.stderr

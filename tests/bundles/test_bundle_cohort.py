@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_files import BUNDLES, NAMES, kill_when_it_writes
+from fresh import python
 from photographs import photograph
 from PIL import Image
 
@@ -77,12 +77,12 @@ def test_a_killed_run_ends_on_two_nodes_as_one_that_was_not(bundle, run_here, tm
     command = ["monai.bundle", "run", "--bundle_root", str(root)]
     command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
     configs = [str(root / "configs" / name) for name in ("inference.json", "multi_gpu_inference.json")]
-    one = [sys.executable, "-m", *command, "--config_file", str(configs[:1])]
+    one = [python(), "-m", *command, "--config_file", str(configs[:1])]
     kill_when_it_writes(parts / "subject_1" / "t1_seg.nii.gz", one, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in parts.rglob("t1_seg.nii.gz") if path.name[0] != "."}
     assert 2 <= len(before) < 5
 
-    node = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d"]
+    node = [python(), "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d"]
     node += [f"--rdzv_endpoint=localhost:{free_port()}", "-m", *command, "--config_file", str(configs)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     nodes = [

@@ -1,9 +1,9 @@
 """What a user of ``python -m monai.bundle`` reads last when something is wrong."""
 
 import subprocess
-import sys
 
 from bundle_files import BUNDLES
+from fresh import python
 
 HIPPOCAMPUS = BUNDLES / "hippocampus_mri_so3_segmentation"
 
@@ -43,7 +43,7 @@ def test_an_export_without_its_packages_says_how_to_install_them(tmp_path):
     code += "runpy.run_module('monai.bundle', run_name='__main__', alter_sys=True)"
     options = ["onnx_export", "network_def", "--config_file", str(HIPPOCAMPUS / "configs" / "inference.json")]
     options += ["--ckpt_file", str(HIPPOCAMPUS / "models" / "model.pt"), "--filepath", "model.onnx"]
-    command = [sys.executable, "-c", code, *options, "--input_shape", "[1,1,16,16,16]"]
+    command = [python(), "-c", code, *options, "--input_shape", "[1,1,16,16,16]"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].endswith("pip install onnx onnxscript onnxruntime")

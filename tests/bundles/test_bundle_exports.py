@@ -11,12 +11,7 @@ import pytest
 import torch
 from bundle_files import BUNDLES, SHIPPED, config, load_shipped
 from fresh import run_module
-
-ONNX_OPTIONS = {
-    "input_names": ["image"],
-    "output_names": ["pred"],
-    "dynamic_axes": {"image": {2: "d", 3: "h", 4: "w"}},
-}
+from readme import COMMANDS, ROOT, run
 
 
 def export(command, name, path, cwd, **options):
@@ -70,11 +65,13 @@ def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, torchscript_
 
 @pytest.fixture(scope="module")
 def onnx_session(tmp_path_factory):
-    """The network of the steerable hippocampus bundle in ONNX Runtime."""
+    """The network of the steerable hippocampus bundle in ONNX Runtime, by the command of README.md."""
     folder = tmp_path_factory.mktemp("onnx")
-    name = "hippocampus_mri_so3_segmentation"
-    shape = "[1,1,24,24,24]"
-    export("onnx_export", name, folder / "model.onnx", folder, input_shape=shape, converter_kwargs=ONNX_OPTIONS)
+    for name in ("bundles", "equivariant_nets"):
+        (folder / name).symlink_to(ROOT / name)
+    (command,) = [command for command in COMMANDS if "onnx_export" in command]
+    result = run(command, folder)
+    assert result.returncode == 0, result.stderr[-2000:]
     return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from types import SimpleNamespace
 import monai.bundle
 import pytest
 from bundle_files import BUNDLES, NAMES, RETINA, weights
+from fresh import python
 from monai.utils import set_determinism
 
 from equivariant_nets.training import processes
@@ -34,7 +34,7 @@ def results(small_trainings, tmp_path_factory):
     one_case = {"num_validation": 1, "dataset_dir": str(folder / "one_case")}
     too_many = {**phantom, "overrides": {**phantom["overrides"], **one_case}}
     (folder / "plan.json").write_text(json.dumps({"train": plan, "too many processes": too_many}))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [str(Path(__file__).parents[1] / "helpers" / "train_in_processes.py"), str(folder / "plan.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

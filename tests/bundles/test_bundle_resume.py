@@ -1,10 +1,9 @@
 """Laws of trainings that are killed and resumed: they end as those that were not."""
 
-import sys
-
 import pytest
 import torch
 from bundle_files import NAMES, kill_when_it_writes
+from fresh import python
 from monai.engines import SupervisedTrainer
 
 KILLED = "hippocampus_mri_so3_segmentation"
@@ -67,7 +66,7 @@ def test_a_killed_training_ends_as_one_that_was_not(run_command, train, tmp_path
     bundle = train(KILLED, "whole", **options)
     parts = tmp_path / "parts"
     options = {**bundle.tiny, **options, "output_dir": parts, "ckpt_dir": parts}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(bundle.root)]
+    command = [python(), "-m", "monai.bundle", "run", "--bundle_root", str(bundle.root)]
     command += ["--config_file", str([str(bundle.root / "configs" / "train.json")])]
     command += [text for key, value in options.items() for text in (f"--{key}", str(value))]
     kill_when_it_writes(parts / "training_state.pt", command, tmp_path)

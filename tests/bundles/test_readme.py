@@ -1,25 +1,16 @@
 """The commands of README.md, in its order, as a new user gives them in a fresh copy: shortened, but not changed."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from bundle_files import weights
+from readme import COMMANDS, ROOT, run
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = [
-    re.sub(r"\s+", " ", re.sub(r"\s+#.*", "", command.replace("\\\n", " "))).strip()
-    for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    for command in re.split(r"(?<!\\)\n", block)
-    if command.strip() and not command.startswith("#")
-]
 # What needs a network, data that is not here, several processes, or minutes; other tests run the last kinds on less.
 LEFT_OUT = (
     "make ", "mkdir", "pip ", "python3 -m venv", "torchrun", "$TUMOR", "$BRAIN", "$RETINA", "data.brain", "poses",
+    "onnx_export",
 )  # fmt: skip
 SHORTER = {
     "/train.json --": "--epochs 1 --train_cases 2 --features 2x0e+1x1e",
@@ -35,7 +26,6 @@ LAST = {  # what each command says last
     "clicked": r".* - 2 segmented\. The results lie in .*output/clicked, and cases\.csv lists them\.",
     "equivariant_nets.experiments": r"Smoke run: its numbers mean nothing\.",
     "ckpt_export": r".*model\.ts.*",
-    "onnx_export": r".*model\.onnx.*",
     "zoo check": r"12 bundles, no findings",
     "zoo pack": r".*dist/hippocampus_mri_so3_segmentation_v.*\.zip.*",
 }
@@ -65,18 +55,11 @@ def session(tmp_path_factory, shared_cases):
         shutil.copy(image, folder / "data" / "hippocampus" / "imagesTs" / f"test_{image.name}")
     clicks = '{"test_case_0.nii.gz": {"anterior hippocampus": [[8, 12, 7]]}}'
     (folder / "clicks.json").write_text(clicks)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     shipped = folder / "bundles" / "hippocampus_mri_so3_segmentation" / "models" / "model.pt"
-    before, printed, variables = shipped.read_bytes(), {}, ""
+    before, printed = shipped.read_bytes(), {}
     for command in COMMANDS:
-        if re.fullmatch(r"\w+=\S+", command):
-            variables += command + "\n"
-        elif not any(part in command for part in LEFT_OUT):
-            script = f"set -e\n{variables}{shortened(command)}"
-            result = subprocess.run(
-                ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-            )
+        if not any(part in command for part in LEFT_OUT) and not re.fullmatch(r"\w+=\S+", command):
+            result = run(shortened(command), folder)
             output = result.stdout + result.stderr if result.returncode else result.stdout or result.stderr
             printed[command] = result.returncode, last_line(output), result.stdout + result.stderr
     assert shipped.read_bytes() == before  # a training replaces no shipped weights

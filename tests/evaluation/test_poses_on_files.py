@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_files import BUNDLES, kill_when_it_writes
+from fresh import python
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.transform import Rotation
 
@@ -283,7 +284,7 @@ def test_a_pose_that_fails_stops_no_other(folders, tool):
 
 def test_a_run_that_is_killed_goes_on(folders, tool):
     chosen = {"poses": "planes:90", "num_cases": 1, "classes": "one:1,both:1+2"}
-    words = [sys.executable, "-m", "equivariant_nets.evaluation", "poses", "--command", tool()]
+    words = [python(), "-m", "equivariant_nets.evaluation", "poses", "--command", tool()]
     for name, value in {
         "images": folders / "images",
         "labels": folders / "labels",

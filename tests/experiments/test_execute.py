@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from fresh import python
 
 from equivariant_nets.experiments import execute, read_experiment
 from equivariant_nets.experiments.execute import _environment, _visible_gpus, evaluation_dir, training_dir
@@ -18,9 +19,10 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+@pytest.fixture(autouse=True)
+def _fresh_processes(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(sys, "executable", python())
 
 
 def test_a_finished_run_is_not_repeated_and_a_new_evaluation_repeats_no_training(experiment_file, tmp_path):

@@ -4,12 +4,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from fresh import python
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 SMALL = {
@@ -19,7 +19,7 @@ SMALL = {
 
 
 def start(*arguments, **options):
-    command = [sys.executable, "-m", "equivariant_nets.experiments", *map(str, arguments)]
+    command = [python(), "-m", "equivariant_nets.experiments", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options

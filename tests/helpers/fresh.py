@@ -1,8 +1,9 @@
-"""Commands as ``python -m`` runs them, each in a process of its own that is forked from one with the imports done.
+"""An interpreter for the processes that tests start, which forks them from one with the imports done.
 
 Importing torch, MONAI and what they bring takes six seconds, a small command one. The first process imports no module
 of equivariant_nets and computes nothing, so that a command finds all as a new interpreter would: its folder and
-``PYTHONPATH`` to import from, arguments, environment, ``__main__``, hooks and handlers at exit.
+``PYTHONPATH`` to import from, arguments, environment, streams, ``__main__``, ``sys.executable``, hooks and handlers at
+exit. Signals reach it, and it is killed with the process that was started for it.
 
 As a script it is that first process.
 """
@@ -11,66 +12,125 @@ import atexit
 import json
 import os
 import runpy
+import select
+import shutil
+import signal
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 IMPORTS = [
     "e3nn.o3", "ignite.handlers", "matplotlib.figure", "monai.bundle", "monai.engines", "nibabel", "scipy.ndimage",
-    "torch.utils.tensorboard",
+    "torch.distributed.run", "torch.utils.tensorboard",
 ]  # fmt: skip
+# What stands for the interpreter: it hands its streams, arguments, folder and environment over, and waits.
+STAND_IN = """#!{python} -IS
+import json, os, signal, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
+    server.sendall(request)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: server.sendall(bytes([number])))
+    code = int.from_bytes(server.recv(4), "big", signed=True)
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+@cache
+def python() -> str:
+    """The path to use in place of ``sys.executable``: with ``-m``, ``-c`` or a script."""
+    folder = Path(tempfile.mkdtemp(prefix="fresh"))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "server"))
+    listener.listen(64)
+    stand_in = folder / "python"
+    stand_in.write_text(STAND_IN.format(python=sys.executable, address=str(folder / "server")))
+    stand_in.chmod(stat.S_IRWXU)
+    command = [sys.executable, __file__, str(listener.fileno()), str(stand_in)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
+    listener.close()
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(server.stdin.close)  # at which the server ends
+    return str(stand_in)
 
 
 def run_module(module, *arguments, cwd, **variables):
     """Run ``python -m module arguments`` in a folder, on one thread, with environment variables added."""
-    request = {
-        "module": module,
-        "arguments": [str(argument) for argument in arguments],
-        "cwd": str(cwd),
-        "environment": {**os.environ, "OMP_NUM_THREADS": "1", **variables},
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        request["outputs"] = [str(Path(folder) / name) for name in ("stdout", "stderr")]
-        server = _server()
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        stdout, stderr = (Path(path).read_bytes().decode() for path in request["outputs"])
-    return subprocess.CompletedProcess([module, *request["arguments"]], code, stdout, stderr)
+    command = [python(), "-m", module, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 
-@cache
-def _server():
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, __file__]
-    server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    atexit.register(server.stdin.close)
-    return server
+def _serve(listener):
+    """Fork for each request, and again for who waits for it; return the request in the new process."""
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            sys.exit()
+        connection = listener.accept()[0]
+        if os.fork():
+            connection.close()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            continue
+        listener.close()
+        size, streams, _, _ = socket.recv_fds(connection, 8, 3)
+        request = json.loads(connection.makefile("rb").read(int.from_bytes(size, "big")))
+        worker = os.fork()
+        if worker == 0:
+            connection.close()
+            return request, streams
+        _wait(worker, connection)
 
 
-def _serve():
-    """Fork for each request on the standard input, and write its exit status; return the request in the new process."""
-    for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            return json.loads(line)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-    sys.exit()
+def _wait(worker, connection):
+    """Pass signals on to the process, and its exit status back; kill it when nobody waits for that."""
+
+    def pass_on():
+        with suppress(ProcessLookupError):
+            while number := connection.recv(1):
+                os.kill(worker, number[0])
+            os.kill(worker, signal.SIGKILL)
+
+    threading.Thread(target=pass_on, daemon=True).start()
+    code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    with suppress(BrokenPipeError):
+        connection.sendall(code.to_bytes(4, "big", signed=True))
+    os._exit(0)
 
 
-def _become(request):
-    """Take over what a command of that request starts with."""
-    for stream, path in ((0, os.devnull), *enumerate(request["outputs"], start=1)):
-        flags = os.O_RDONLY if stream == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        os.dup2(os.open(path, flags), stream)
+def _become(request, streams):
+    """Take over what a process starts with; return its arguments, without options of the interpreter."""
+    arguments, folder, environment = request
+    for stream, given in enumerate(streams):
+        os.dup2(given, stream)
+        os.close(given)
     os.environ.clear()
-    os.environ.update(request["environment"])
-    os.chdir(request["cwd"])
+    os.environ.update(environment)
+    os.chdir(folder)
+    if arguments[0] == "-u":
+        arguments.pop(0)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True)
     own_path = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:] = [request["cwd"], *own_path, *_PATH]
-    sys.argv[:] = [request["module"], *request["arguments"]]
+    own_folder = folder if arguments[0] in ("-m", "-c") else str(Path(arguments[0]).resolve().parent)
+    sys.path[:] = [own_folder, *own_path, *_PATH]
+    sys.executable = sys.argv[2]
+    return arguments
 
 
 if __name__ == "__main__":
@@ -78,6 +138,14 @@ if __name__ == "__main__":
     for name in IMPORTS:
         __import__(name)
     sys.path_importer_cache.clear()
-    asked = _serve()
-    _become(asked)
-    runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+    asked = _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
+    if asked[0] == "-c":
+        sys.argv[:] = ["-c", *asked[2:]]
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(asked[1], vars(sys.modules["__main__"]))
+    elif asked[0] == "-m":
+        sys.argv[:] = asked[1:]
+        runpy.run_module(asked[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:] = asked
+        runpy.run_path(asked[0], run_name="__main__")

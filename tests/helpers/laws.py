@@ -1,11 +1,11 @@
 """What the tests of every family of regular representations ask of a network."""
 
 import subprocess
-import sys
 import textwrap
 
 import onnxruntime
 import torch
+from fresh import python
 
 from equivariant_nets import materialize
 
@@ -36,14 +36,13 @@ def assert_exports(net, example, images, folder):
         net = torch.jit.load({str(folder / "net.ts")!r})
         print(max(float((net(x) - y).norm() / y.norm()) for x, y in torch.load({str(folder / "pairs.pt")!r})))
     """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    result = subprocess.run([python(), "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert float(result.stdout or "nan") < 1e-5, result.stderr
 
     sizes = {"x": dict.fromkeys(range(2, example.dim()), torch.export.Dim.DYNAMIC)}
-    exported = torch.export.export(materialize(net), (example,), dynamic_shapes=sizes).module()
-    torch.onnx.export(
-        materialize(net), (example,), folder / "net.onnx", input_names=["x"], dynamic_shapes=sizes, verbose=False
-    )
+    program = torch.export.export(materialize(net), (example,), dynamic_shapes=sizes)
+    torch.onnx.export(program, f=folder / "net.onnx", input_names=["x"], verbose=False)
+    exported = program.module()
     session = onnxruntime.InferenceSession(folder / "net.onnx", providers=["CPUExecutionProvider"])
     for x, y in pairs:
         with torch.no_grad():

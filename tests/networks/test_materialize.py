@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from e3nn import o3
+from fresh import python
 from torch import nn
 
 from equivariant_nets import ConventionalUNet, SteerableUNet, assert_equivariant, materialize
@@ -41,10 +42,10 @@ def noise(size, seed=0, batch=1):
     return torch.randn(batch, 1, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def trained(name):
+def trained(name, depth=2):
     """A network whose every parameter and running statistic differs from its initial value."""
     torch.manual_seed(0)
-    common = {"depth": 2, "kernel_size": 3}
+    common = {"depth": depth, "kernel_size": 3}
     if name in CONVENTIONAL:
         net = ConventionalUNet(**{**common, "features": 3, **CONVENTIONAL[name]})
     else:
@@ -145,7 +146,7 @@ def test_torchscript_runs_with_torch_alone_at_other_sizes(name, tmp_path):
         net = torch.jit.load({str(tmp_path / "net.ts")!r})
         print(max(float((net(x) - y).norm() / y.norm()) for x, y in torch.load({str(tmp_path / "pairs.pt")!r})))
     """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    result = subprocess.run([python(), "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert float(result.stdout or "nan") < 1e-5, result.stderr
 
 
@@ -163,7 +164,6 @@ def unchanged(net):
         ("max", materialize),
         ("spacing", materialize),
         ("conventional max", materialize),
-        ("default", unchanged),
         ("max", unchanged),
     ],
 )
@@ -174,9 +174,9 @@ def test_torch_export_with_sizes_as_symbols(name, prepare):
         assert relative(prediction(exported, noise(size, seed=1)), prediction(net, noise(size, seed=1))) < 1e-5
 
 
-@pytest.mark.parametrize(("name", "prepare"), [("default", materialize), ("batch", unchanged)])
-def test_onnx_runtime_gives_the_same_at_every_size(name, prepare, tmp_path):
-    net = trained(name)
+@pytest.mark.parametrize(("name", "prepare", "depth"), [("default", materialize, 2), ("batch", unchanged, 1)])
+def test_onnx_runtime_gives_the_same_at_every_size(name, prepare, depth, tmp_path):
+    net = trained(name, depth)
     torch.onnx.export(
         prepare(net),
         (noise(SIZES[0]),),

@@ -163,7 +163,7 @@ def test_state_dict_is_small_and_the_same_in_both_modes():
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_compiled_networks_give_the_same_and_learn_the_same():
-    net = network(scale_size=2).float()
+    net = network(scale_size=2, depth=1).float()
     x = noise(1, 1, 9, 8, 7, dtype=torch.float32)
     compiled = torch.compile(copy.deepcopy(net), backend="aot_eager")
     for module in (net, compiled):
@@ -183,7 +183,7 @@ def test_bfloat16_autocast_stays_close():
 
 @pytest.mark.parametrize("name", ["default", "plane", "batch", "max projection"])
 def test_torchscript_onnx_and_torch_export(name, tmp_path):
-    net = network(**VARIANTS[name])
+    net = network(**{"depth": 1, **VARIANTS[name]})
     sizes = SIZES[net.spatial_dims]
     net = trained(net, noise(2, 1, *sizes[1])).float()
     images = [noise(1, 1, *size, dtype=torch.float32, seed=2) for size in sizes]

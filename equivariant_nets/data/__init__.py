@@ -24,7 +24,7 @@ from equivariant_nets.data.brain_tumor import (
     write_tumor_phantoms,
 )
 from equivariant_nets.data.checks import CheckVolumed, LoadVolumed
-from equivariant_nets.data.filling import NormalizeContentd, filling_mask, is_content
+from equivariant_nets.data.filling import NormalizeContentd, ZeroBackgroundd, filling_mask, is_content
 from equivariant_nets.data.fundus import FieldOfViewd, NormalizeFundusd, PatchDataset, direction_shares
 from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
 from equivariant_nets.data.images import image_datalist
@@ -46,6 +46,7 @@ __all__ = [
     "RegionsToLabeld",
     "StructuresFromLabelsd",
     "UnifyTumorLabelsd",
+    "ZeroBackgroundd",
     "brain_structures_datalist",
     "brain_tumor_datalist",
     "check_brain_structures",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
 from scipy import ndimage
 
-__all__ = ["NormalizeContentd", "filling_mask", "is_content"]
+__all__ = ["NormalizeContentd", "ZeroBackgroundd", "filling_mask", "is_content"]
 
 _BORDER_SHARE = 0.1  # of the voxels at the border that filling takes at least; tissue takes 0.025 of them by one value
 _TOLERANCE = 0.01  # of the distance of content from it: splines ring, and lossy files are not constant
@@ -21,6 +21,8 @@ _RIM = 2  # voxels where content and filling are mixed by interpolation
 _OUTLIER = 5.0
 _LEAST = 1e-3  # so that no content is 0, as filling is
 _DEVIATIONS = 3.29  # from the 5th to the 95th percentile of a normal distribution
+_RING = 0.12  # of the distance of content from filling, the most by which cubic splines ring, and other kernels less
+_RINGS = 4  # voxels that they reach
 
 
 def filling_mask(volume: np.ndarray) -> np.ndarray:
@@ -84,15 +86,21 @@ class NormalizeContentd(MapTransform):
         super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            image = convert_to_tensor(d[key], track_meta=get_track_meta())
-            channels = np.asarray(convert_to_tensor(image, track_meta=False).cpu(), dtype=np.float64)
-            normalized = np.stack([_normalized(channel) for channel in channels])
-            result = image.float().clone()
-            result[:] = torch.from_numpy(normalized).to(result)
-            d[key] = result
-        return d
+        return _each_channel(_normalized, self, data)
+
+
+def _each_channel(
+    function: Callable[[np.ndarray], np.ndarray], transform: MapTransform, data: Mapping[Hashable, Any]
+) -> dict[Hashable, Any]:
+    """A function of volumes applied to each channel of the images of an item, which keep their metadata."""
+    d = dict(data)
+    for key in transform.key_iterator(d):
+        image = convert_to_tensor(d[key], track_meta=get_track_meta())
+        channels = np.asarray(convert_to_tensor(image, track_meta=False).cpu(), dtype=np.float64)
+        result = image.float().clone()
+        result[:] = torch.from_numpy(np.stack([function(channel) for channel in channels])).to(result)
+        d[key] = result
+    return d
 
 
 def _normalized(values: np.ndarray) -> np.ndarray:
@@ -106,6 +114,57 @@ def _normalized(values: np.ndarray) -> np.ndarray:
     normalized = np.clip((values - median) / spread, -_OUTLIER, _OUTLIER)
     normalized[np.abs(normalized) < _LEAST] = _LEAST
     return np.where(filling, 0.0, normalized)
+
+
+class ZeroBackgroundd(MapTransform):
+    """The background of a skull-stripped volume becomes 0, and its content more than 0, whatever wrote the file.
+
+    Transforms that take what is not 0 for the content (``CropForegroundd``, ``NormalizeIntensityd`` with ``nonzero``)
+    then find the same content in a volume whose background is another value than 0, whose content has values on both
+    sides of it (standardised within its mask), and that splines have resampled, which ring about the background: voxels
+    within four of the filling that differ little from it are background where splines rang, and so is all that is not
+    connected with the largest part of the content.
+
+    Args:
+        keys: of images ``(C, D, H, W)``, of which each channel is treated by itself.
+        allow_missing_keys: whether a key may be absent.
+
+    Returns:
+        the item, with images of the same shape in float32. Where the background was 0 and the least value, the content
+        keeps its values; otherwise they are shifted.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return _each_channel(_zeroed, self, data)
+
+
+def _zeroed(values: np.ndarray) -> np.ndarray:
+    filling = filling_mask(values)
+    if not filling.any() or filling.all():
+        return values - values.min()
+    background = float(np.median(values[filling]))
+    content = _content_with_rings(values - background, filling)
+    low, first, high = np.percentile(values[content], (0.1, 1, 99.9))
+    base = background if background <= first else low
+    return np.where(content, np.maximum(values - base, _LEAST * (high - base)), 0.0)
+
+
+def _content_with_rings(difference: np.ndarray, filling: np.ndarray) -> np.ndarray:
+    """What is not filling, by the difference from it; where splines rang, its largest part, without the rings.
+
+    They did where values lie a little on the other side of the filling than the content does.
+    """
+    side = np.sign(np.median(difference[~filling]))
+    across = difference * side < 0
+    scale = _RING * _content_distance(np.abs(difference))
+    if not (across & ~filling).any() or np.median(np.abs(difference[across & ~filling])) > scale:
+        return ~filling
+    near = ndimage.binary_dilation(filling, iterations=_RINGS) & (difference * side < scale)
+    parts, count = ndimage.label(~ndimage.binary_propagation(filling, mask=filling | near))
+    return parts == 1 + np.bincount(parts.ravel())[1:].argmax() if count else ~filling
 
 
 def is_content(normalized: torch.Tensor) -> torch.Tensor:

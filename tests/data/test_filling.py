@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import NormalizeIntensity
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from equivariant_nets.data import LoadVolumed, NormalizeContentd, filling_mask, hippocampus_datalist
+from equivariant_nets.data import (
+    LoadVolumed,
+    NormalizeContentd,
+    ZeroBackgroundd,
+    brain_structures_datalist,
+    filling_mask,
+    hippocampus_datalist,
+)
 
 SIZE = (22, 26, 20)
 
@@ -133,3 +141,65 @@ def test_constant_volumes_are_finite():
 def test_real_crops_have_no_filling(real_hippocampus):
     for case in hippocampus_datalist(real_hippocampus, "validation"):
         assert not filling_mask(LoadVolumed("image")(case)["image"][0].numpy()).any()
+
+
+def stripped(size=(30, 34, 28)):
+    """A brain of values from 20 to 200 in a background of 0, and where it is."""
+    indices = np.indices(size) - (np.array(size).reshape(3, 1, 1, 1) - 1) / 2
+    brain = np.linalg.norm(indices / np.array([12, 14, 11]).reshape(3, 1, 1, 1), axis=0) < 1
+    return np.where(brain, np.clip(tissue(size=size), 20, None), 0), brain
+
+
+def standardised(volume):
+    """What a bundle of skull-stripped brains makes of a file, and where it finds the brain."""
+    found = ZeroBackgroundd("image")({"image": torch.from_numpy(np.array(volume, dtype=np.float64))[None]})["image"]
+    brain = np.asarray(found[0] > 0)
+    return np.asarray(NormalizeIntensity(nonzero=True)(found)[0]), brain
+
+
+BACKGROUNDS = {
+    "as stripped": lambda v, brain: v,
+    "another unit": lambda v, brain: 3.7 * v + 1000,
+    "dark": lambda v, brain: np.where(brain, v, -1024),
+    "bright": lambda v, brain: np.where(brain, v, 255),
+    "standardised within the mask": lambda v, brain: np.where(brain, (v - v[brain].mean()) / v[brain].std(), 0),
+    "noise of a thousandth": lambda v, brain: np.where(brain, v, 0.1 * np.random.RandomState(0).rand(*v.shape)),
+}
+
+
+@pytest.mark.parametrize("background", BACKGROUNDS)
+def test_a_stripped_brain_is_the_same_whatever_its_background_is(background):
+    volume, brain = stripped()
+    result, found = standardised(BACKGROUNDS[background](volume, brain))
+    expected = np.asarray(NormalizeIntensity(nonzero=True)(torch.from_numpy(volume)[None])[0])
+    assert (found != brain).sum() < 0.002 * brain.sum()
+    np.testing.assert_allclose(result[found & brain], expected[found & brain], atol=0.02)
+    assert (result[~found] == 0).all()
+
+
+@pytest.mark.parametrize("written", [lambda v: v, lambda v: v.clip(0), lambda v: v.clip(0).round().astype(np.int16)])
+def test_a_stripped_brain_that_splines_turned_is_found_as_before(written):
+    """They ring about the background, on both sides of it, as windowed sinc does."""
+    volume, brain = stripped()
+    canvas, _ = turned(volume, 3, 0.0)
+    result, found = standardised(written(canvas))
+    expected, _ = standardised(turned(volume, 1, 0.0)[0])
+    place = turned(brain.astype(float), 1, 0.0)[0]
+    assert (canvas < -1).any()
+    assert found[place > 0.9].mean() > 0.99
+    assert (found & (place == 0)).sum() < 0.2 * brain.sum()
+    assert np.abs(result - expected)[place == 1].mean() < 0.25
+
+
+def test_a_volume_without_background_begins_at_0():
+    volume = tissue()
+    result = ZeroBackgroundd("image")({"image": torch.from_numpy(volume)[None]})["image"][0].numpy()
+    np.testing.assert_allclose(result, volume - volume.min(), rtol=1e-5)
+
+
+def test_real_brains_keep_their_values(real_brain_structures):
+    for case in brain_structures_datalist(real_brain_structures, "validation"):
+        volume = LoadVolumed("image")(case)["image"]
+        result = ZeroBackgroundd("image")({"image": volume})["image"]
+        assert torch.equal(result[result > 1], volume[result > 1].float())
+        assert ((result > 0) != (volume > 0)).sum() < 0.002 * (volume > 0).sum()

@@ -27,6 +27,7 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.utils import background_executors, background_tasks, stop_background_task
 from names import check_name
 from options import InferenceOptions, Options, ScoringOptions, TrainingOptions
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 logger = logging.getLogger(__name__)
 settings = Settings()
@@ -72,9 +73,8 @@ def _end_with_stdin() -> None:
 if settings.end_with_stdin:
     threading.Thread(target=_end_with_stdin, daemon=True).start()
 
-app = FastAPI(
-    title="MONAI Label", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=settings.max_upload_mb << 20
-)
+app = FastAPI(title="MONAI Label", lifespan=lifespan, docs_url=None, redoc_url=None)
+app.add_middleware(RequestBodyLimitMiddleware, max_body_size=settings.max_upload_mb << 20)
 app.add_middleware(Guard, hosts=settings.hosts, token=settings.token, max_mb=settings.max_upload_mb)
 
 

@@ -6,6 +6,7 @@ It runs in the environment of MONAI Label: ``slicer.py EXTENSION ADDRESS TOKEN M
 import filecmp
 import json
 import sys
+import time
 
 extension, address, token, model, image, new_image, label, folder = sys.argv[1:]
 sys.path.insert(0, extension)
@@ -48,6 +49,6 @@ done["datastore"] = sorted(client().datastore()["objects"])
 done["train_start"] = client().train_start(model, config("trainers", model))["status"]
 done["train_status"] = client().train_status()["status"]
 while not client().train_status(check_if_running=True):
-    pass  # its process is being started
+    time.sleep(0.1)  # its process is being started
 done["train_stop"] = client().train_stop()["status"]
 print(json.dumps(done))

@@ -84,7 +84,7 @@ def test_a_training_that_fails_or_is_tracked_leaves_nothing_to_the_next(server, 
     nib.save(nib.Nifti1Image(np.full(label.shape, 9, np.uint8), label.affine), tmp_path / "of_no_class.nii.gz")
     server.submit(cases[0], tmp_path / "of_no_class.nii.gz")
     status, text = train()
-    assert status == 400, text
+    assert status == 500
     assert "the label values 9 are not legal" in text
     labelled(cases[0])
     for options in ({"tracking": "mlflow"}, {}, {"tracking": "mlflow"}):

@@ -243,6 +243,12 @@ class Server:
             self.process.wait()
 
 
+def wait_for_end(process: subprocess.Popen, parent: int | None) -> None:
+    """Return when a process has ended, or the parent of this one, where it is given."""
+    while process.poll() is None and parent in (None, os.getppid()):
+        time.sleep(0.5)
+
+
 def instructions(server: Server, models: Sequence[str], studies: str, uncertainty: str | None) -> str:
     """What a user does in 3D Slicer."""
     clicked = [name for name in models if "deepedit" in name]
@@ -336,12 +342,11 @@ def serve(
     try:
         server.wait()
         print(instructions(server, names, place, chooser), flush=True)
-        while server.process.poll() is None:
-            if end_with_parent and os.getppid() != parent:
-                return
-            time.sleep(0.5)
+        wait_for_end(server.process, parent if end_with_parent else None)
     finally:
         server.stop()
+    if end_with_parent and os.getppid() != parent:
+        return
     raise UsageError(f"The server ended with exit code {server.process.returncode}; {server.log} says why.")
 
 

@@ -63,6 +63,20 @@ def test_uncertainty_of_a_model_that_is_not_served_is_refused(tmp_path):
     assert f"--uncertainty liver is none of the models: {PHANTOM}" in result.stderr
 
 
+def test_it_ends_with_the_process_that_started_it(tmp_path):
+    """``make``, which may be killed: here a shell, which ends at once."""
+    code = "import os, subprocess, sys; from serve import wait_for_end; parent = os.getppid();"
+    code += "child = subprocess.Popen(['sleep', '100']); print('runs', flush=True); wait_for_end(child, parent);"
+    code += "print('ends', child.poll(), flush=True); child.kill()"
+    shell = subprocess.Popen(
+        ["sh", "-c", '"$@" & wait', "sh", sys.executable, "-c", code], cwd=LABEL, stdout=subprocess.PIPE, text=True
+    )
+    assert shell.stdout.readline() == "runs\n"
+    shell.kill()
+    assert shell.stdout.readline() == "ends None\n"
+    shell.wait()
+
+
 def test_a_token_is_kept_in_its_file_and_needed_beyond_this_computer(tmp_path):
     code = "from pathlib import Path; from serve import read_token; import sys; file = Path(sys.argv[1]);"
     code += "hosts = ('127.0.0.1', 'localhost', '0.0.0.0', '10.0.0.1');"

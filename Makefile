@@ -69,7 +69,7 @@ $(LABEL_VENV)/.installed: requirements-label.txt pyproject.toml label/torchvisio
 	@touch $@
 
 label: $(LABEL_VENV)/.installed
-	@$(LABEL_BIN)/python label/serve.py --port $(PORT) $(if $(MODELS),--models '$(MODELS)') \
+	@exec $(LABEL_BIN)/python label/serve.py --end_with_parent --port $(PORT) $(if $(MODELS),--models '$(MODELS)') \
 	  $(if $(STUDIES),--studies '$(STUDIES)')
 
 test-label: $(VENV)/.installed-dev $(LABEL_VENV)/.installed

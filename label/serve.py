@@ -6,8 +6,10 @@ It runs in the environment that ``make label`` sets up, and needs no network.
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +20,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
+
+from cyclopts import Parameter, validators
 
 from equivariant_nets.cli import command_line
 
@@ -29,7 +33,10 @@ APP_FILES = Path(__file__).resolve().parent / "app"
 MODELS = ("hippocampus_mri_so3_segmentation", "hippocampus_mri_so3_deepedit")
 DEMO_MODEL = "phantom_so3_segmentation"
 DROPOUT = 0.1
+MAX_UPLOAD_MB = 1024
 START_SECONDS = 300
+LOOPBACK = ["127.0.0.1", "localhost"]
+MIN_TOKEN = 16  # characters
 
 
 class UsageError(Exception):
@@ -84,6 +91,40 @@ def check_port(host: str, port: int) -> None:
             ) from error
 
 
+def is_loopback(host: str) -> bool:
+    """Whether who listens there is heard by this computer alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_names(host: str) -> list[str]:
+    """The names and addresses by which a server that listens there is asked for."""
+    if host not in ("0.0.0.0", ""):
+        return [host, *LOOPBACK]
+    import psutil
+
+    addresses = [a.address for card in psutil.net_if_addrs().values() for a in card if a.family == socket.AF_INET]
+    return [socket.getfqdn(), socket.gethostname(), *addresses, *LOOPBACK]
+
+
+def read_token(file: Path | None, host: str) -> str:
+    """The token of a file, which is written if it is missing. Without a file: a new one, or none for this computer."""
+    if file is None:
+        return "" if is_loopback(host) else secrets.token_urlsafe(24)
+    if not file.exists():
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+            new.write(secrets.token_urlsafe(24) + "\n")
+    token = file.read_text().strip()
+    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise UsageError(
+            f"--token_file {file} holds no token: legal are {MIN_TOKEN} characters or more, of ASCII and without "
+            "blanks. Remove the file, and a token is written into it."
+        )
+    return token
+
+
 def prepare_app(app: Path, models: Sequence[str], bundles: Path, reset: bool = False) -> list[str]:
     """Write the app of MONAI Label with some bundles.
 
@@ -131,6 +172,9 @@ class Server:
         dropout: probability of dropping a feature, for the uncertainty.
         host: to listen on.
         port: to listen on.
+        hosts: further names that clients may ask for.
+        token: what clients must bear, or nothing.
+        max_upload_mb: the largest request.
     """
 
     def __init__(
@@ -142,9 +186,15 @@ class Server:
         dropout: float = DROPOUT,
         host: str = "127.0.0.1",
         port: int = 8000,
+        hosts: Sequence[str] = (),
+        token: str = "",
+        max_upload_mb: int = MAX_UPLOAD_MB,
     ) -> None:
         check_port(host, port)
-        self.address = f"http://{host}:{port}"
+        names = [*hosts, *own_names(host)]
+        self.address = f"http://{names[0] if host == '0.0.0.0' else host}:{port}"
+        self.local_address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+        self.token = token
         self.log = app / "logs" / "server.log"
         conf = {"models": ",".join(models)}
         if uncertainty:
@@ -153,18 +203,29 @@ class Server:
         command += ["--host", host, "--port", str(port), "--uvicorn_app", "server:app"]
         command += [word for pair in conf.items() for word in ("--conf", *pair)]
         self.log.parent.mkdir(exist_ok=True)
-        path = os.pathsep.join(filter(None, [str(app), os.environ.get("PYTHONPATH")]))
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(app), os.environ.get("PYTHONPATH")])),
+            "MONAI_LABEL_SESSION_PATH": str(app / "sessions"),
+            "LABEL_ADDRESS": self.local_address,
+            "LABEL_HOSTS": json.dumps(names),
+            "LABEL_TOKEN": token,
+            "LABEL_MAX_UPLOAD_MB": str(max_upload_mb),
+            "LABEL_END_WITH_STDIN": "true",
+        }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=app, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
+                command, cwd=app, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
             )
 
     def wait(self) -> None:
         """Return when it answers; an error if it stops before, or does not start in time."""
         end = time.monotonic() + START_SECONDS
+        request = urllib.request.Request(f"{self.local_address}/info/")
+        request.add_header("Authorization", f"Bearer {self.token}")
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                with urllib.request.urlopen(f"{self.address}/info/", timeout=30):
+                with urllib.request.urlopen(request, timeout=30):
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.3)
@@ -180,6 +241,12 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def wait_for_end(process: subprocess.Popen, parent: int | None) -> None:
+    """Return when a process has ended, or the parent of this one, where it is given."""
+    while process.poll() is None and parent in (None, os.getppid()):
+        time.sleep(0.5)
 
 
 def instructions(server: Server, models: Sequence[str], studies: str, uncertainty: str | None) -> str:
@@ -199,6 +266,8 @@ def instructions(server: Server, models: Sequence[str], studies: str, uncertaint
         lines.append(
             f"  SmartEdit            choose {' or '.join(clicked)} and a label, click where it is missing, then Update"
         )
+    if server.token:
+        lines.insert(4, f"                       It asks for a user, any name, and a password: {server.token}")
     lines += [
         "  Submit Label         stores the corrected label; from three labels on, Train fine-tunes the chosen model",
         "",
@@ -226,6 +295,10 @@ def serve(
     reset: bool = False,
     uncertainty: str | None = None,
     dropout: float = DROPOUT,
+    hosts: str = "",
+    token_file: Path | None = None,
+    max_upload_mb: Annotated[int, Parameter(validator=validators.Number(gte=1))] = MAX_UPLOAD_MB,
+    end_with_parent: bool = False,
 ) -> None:
     """Serve bundles in MONAI Label, and say what to do in 3D Slicer.
 
@@ -234,14 +307,20 @@ def serve(
     Args:
         models: bundles, separated by commas. By default those of the hippocampus, if trained.
         studies: folder of images, or address of a DICOMweb server. By default phantoms.
-        host: to listen on; 0.0.0.0 for other computers too.
+        host: to listen on; 0.0.0.0 for other computers too, who then need the token that is printed.
         port: to listen on.
         bundles: folder of bundles.
         app: folder for the app and fine-tuned weights.
         reset: forget fine-tuned weights.
         uncertainty: the model whose uncertainty chooses images, or none. By default the first.
         dropout: of dropping a feature, for uncertainty.
+        hosts: further names that clients may ask for, such as that of a reverse proxy, separated by commas.
+        token_file: file of the token that every client needs; it is written if it is missing. By default the token is
+            new at each start, and needed beyond this computer alone.
+        max_upload_mb: the largest request.
+        end_with_parent: end when the process that started this has ended.
     """
+    parent = os.getppid()
     app, bundles = app.expanduser().absolute(), bundles.expanduser().absolute()
     names = choose_models(models, bundles, studies is not None)
     check_models(names, bundles)
@@ -250,6 +329,7 @@ def serve(
         raise UsageError(f"--uncertainty {chooser} is none of the models: {', '.join(names)}.")
     place = check_studies(studies) if studies else str(write_demo(OUTPUT / "phantoms"))
     check_port(host, port)
+    token = read_token(token_file, host)
     if importlib.util.find_spec("monailabel") is None:
         raise UsageError(
             f"MONAI Label is not installed for {sys.executable}. `make label` installs it and starts this."
@@ -257,13 +337,16 @@ def serve(
     if kept := prepare_app(app, names, bundles, reset):
         print(f"Weights of an earlier server are used, in {app / 'model'}: {', '.join(kept)}. --reset forgets them.")
     print("MONAI Label starts ...", flush=True)
-    server = Server(app, names, place, chooser, dropout, host, port)
+    more = [name.strip() for name in hosts.split(",") if name.strip()]
+    server = Server(app, names, place, chooser, dropout, host, port, more, token, max_upload_mb)
     try:
         server.wait()
         print(instructions(server, names, place, chooser), flush=True)
-        server.process.wait()
+        wait_for_end(server.process, parent if end_with_parent else None)
     finally:
         server.stop()
+    if end_with_parent and os.getppid() != parent:
+        return
     raise UsageError(f"The server ended with exit code {server.process.returncode}; {server.log} says why.")
 
 

@@ -4,13 +4,20 @@ MONAI Label's own app for bundles, ``monaibundle``, cannot serve them: with MONA
 a bundle resamples. It also measures uncertainty on label maps, and offers no strategy that uses it.
 """
 
+import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import requests
+from guard import Settings
 from monai.transforms import AsDiscreted, Invertd, SaveImaged
 from monailabel import __version__
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
@@ -22,6 +29,11 @@ from monailabel.tasks.activelearning.random import Random
 from monailabel.tasks.infer.bundle import BundleInferTask
 from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.tasks.train.bundle import BundleTrainTask
+from studies import Studies, volume_voxels
+
+from equivariant_nets.training.resume import FILE_NAME, PREVIOUS_FILE_NAME
+
+logger = logging.getLogger(__name__)
 
 
 class EquivariantBundles(MONAILabelApp):
@@ -42,6 +54,16 @@ class EquivariantBundles(MONAILabelApp):
             name="equivariant_nets",
             description="Segmentation networks that are equivariant by construction",
             version=__version__,
+        )
+
+    def init_datastore(self) -> Datastore:
+        if self.studies.startswith(("http://", "https://")):
+            return super().init_datastore()
+        return Studies(
+            self.studies,
+            extensions=settings.MONAI_LABEL_DATASTORE_FILE_EXT,
+            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -78,13 +100,25 @@ class EquivariantBundles(MONAILabelApp):
         )
         return {name: EpistemicScoring(task, simulation_size=int(self.conf.get("epistemic_simulation_size", 5)))}
 
-    def infer(self, request: Mapping[str, Any], datastore: Any = None) -> Any:
-        _check_name("model", request.get("model"), self._infers)
-        image = request.get("image")
-        if isinstance(image, str) and not os.path.exists(image) and not self.datastore().get_image_uri(image):
+    def check_image(self, image: str) -> None:
+        """Refuse what is no image of the studies, such as another file of this computer."""
+        if not self.datastore().get_image_uri(image):
             raise ImageNotFoundException(
                 f"There is no image {image!r} in {self.studies}; GET /datastore/?output=all lists those that there are."
             )
+
+    def check_inference(self, model: str, options: Mapping[str, Any]) -> None:
+        """Refuse a model, or weights of it, that there are not."""
+        _check_task(model, self._infers, options)
+
+    def check_training(self, model: str, options: Mapping[str, Any]) -> None:
+        """Refuse a model, or weights of it, that there are not."""
+        _check_task(model, self._trainers, options)
+
+    def infer(self, request: Mapping[str, Any], datastore: Any = None) -> Any:
+        _check_name("model", request.get("model"), self._infers)
+        if str(request.get("image")).endswith(".nrrd"):
+            volume_voxels(request["image"])  # it must not name another file
         return super().infer(request, datastore)
 
     def train(self, request: Mapping[str, Any]) -> Any:
@@ -99,9 +133,21 @@ class EquivariantBundles(MONAILabelApp):
         _check_name("strategy", request.get("strategy"), self._strategies)
         return super().next_sample(request)
 
+    def _local_request(self, url: str, params: Mapping[str, Any] | None, action: str) -> Any:
+        # After a training, its process asks the server to score the images anew; MONAI Label's would bear no token.
+        server = Settings()
+        headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+        answer = requests.post(server.address + url, json=params or {}, headers=headers, timeout=60)
+        if answer.status_code != 200:
+            logger.error("%s was not started: %s", action, answer.text)
+        return answer.json() if answer.status_code == 200 else None
+
 
 class Segmentation(BundleInferTask):
     """Inference of a bundle."""
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "model_filename": _weights(self.bundle_path)}
 
     def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Any]) -> dict[str, Any]:
         # MONAI's Spacingd takes every key that begins with "image_" for metadata, which this one is not.
@@ -110,12 +156,17 @@ class Segmentation(BundleInferTask):
 
 
 class FineTuning(BundleTrainTask):
-    """Training of a bundle on the labels of the studies, with its learning rate and augmentation as options."""
+    """Training of a bundle on the labels of the studies, with its learning rate and augmentation as options.
+
+    Where trackers write, and which part of a config runs, no client chooses.
+    """
 
     OPTIONS = ("learning_rate", "augmentation")
 
     def config(self) -> dict[str, Any]:
-        return {**super().config(), **{name: self.bundle_config[name] for name in self.OPTIONS}}
+        bundle = {name: self.bundle_config[name] for name in self.OPTIONS}
+        options = {**super().config(), "model_filename": _weights(self.bundle_path), **bundle}
+        return {name: value for name, value in options.items() if name not in ("tracking_uri", "run_id")}
 
     def _partition_datalist(self, datalist: list, request: Mapping[str, Any], shuffle: bool = False) -> tuple:
         training, validation = super()._partition_datalist(datalist, request, shuffle)
@@ -134,7 +185,13 @@ class FineTuning(BundleTrainTask):
 
     def __call__(self, request: Mapping[str, Any], datastore: Any) -> Any:
         self.request = request
-        return super().__call__(request, datastore)
+        # A training adds to its config, such as MONAI the handlers of a tracker: none starts with that of another.
+        self.bundle_config = self._load_bundle_config(self.bundle_path, self.bundle_config_path)
+        path = list(sys.path)
+        try:
+            return super().__call__(request, datastore)
+        finally:
+            sys.path[:] = path
 
     def _update_overrides(self, overrides: dict[str, Any]) -> None:
         overrides.update({name: self.request[name] for name in self.OPTIONS if name in self.request})
@@ -148,3 +205,15 @@ def _check_name(what: str, name: Any, legal: Mapping[str, Any]) -> None:
     if name not in legal:
         names = ", ".join(legal) or "none"
         raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"There is no {what} {name!r}; legal are: {names}.")
+
+
+def _check_task(model: str, tasks: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    _check_name("model", model, tasks)
+    if "model_filename" in options:
+        _check_name("model_filename", options["model_filename"], dict.fromkeys(tasks[model].config()["model_filename"]))
+
+
+def _weights(bundle: str) -> list[str]:
+    """The files of weights of a bundle, first that which it is served with; states of a training are none."""
+    files = {path.name for path in Path(bundle, "models").glob("*.pt")} - {FILE_NAME, PREVIOUS_FILE_NAME}
+    return sorted(files, key=lambda name: (name != "model.pt", name))

@@ -16,6 +16,11 @@ DEEPEDIT = "hippocampus_mri_so3_deepedit"
 MODELS = (PHANTOM, HIPPOCAMPUS, DEEPEDIT)
 
 
+def upright(phantoms):
+    """Those of the phantoms that can train."""
+    return [case for case in phantoms if "upright" in case]
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -28,8 +33,8 @@ class Client:
     def __init__(self, address, studies, app):
         self.address, self.studies, self.app = address, studies, app
 
-    def get(self, path):
-        return requests.get(self.address + path, timeout=60)
+    def get(self, path, **headers):
+        return requests.get(self.address + path, headers=headers, timeout=60)
 
     def post(self, path, **body):
         return requests.post(self.address + path, json=body, timeout=180)

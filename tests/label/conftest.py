@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 from clients import LABEL, MODELS, PHANTOM, Client, free_port
 
@@ -40,16 +41,11 @@ def phantoms(tmp_path_factory):
     return {**cases, "phantom_turned": turned}
 
 
-@pytest.fixture(scope="session")
-def server(label_python, phantoms, tmp_path_factory):
-    """The server, on the phantoms; the tests of real data add theirs."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "studies").mkdir()
-    for image, _ in phantoms.values():
-        shutil.copy(image, folder / "studies")
+def start(label_python, folder, models, *options):
+    """A process of ``serve.py`` and a client of its server, once it runs."""
     port = free_port()
-    command = [label_python, LABEL / "serve.py", "--models", ",".join(MODELS), "--studies", folder / "studies"]
-    command += ["--app", folder / "app", "--port", str(port), "--uncertainty", PHANTOM]
+    command = [label_python, LABEL / "serve.py", "--models", ",".join(models), "--studies", folder / "studies"]
+    command += ["--app", folder / "app", "--port", str(port), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
@@ -59,9 +55,55 @@ def server(label_python, phantoms, tmp_path_factory):
         lines.append(line)
     client = Client(f"http://127.0.0.1:{port}", folder / "studies", folder / "app")
     client.said = "".join(lines)
+    return process, client
+
+
+@pytest.fixture(scope="session")
+def server(label_python, phantoms, tmp_path_factory):
+    """The server, on the phantoms; the tests of real data add theirs."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "studies").mkdir()
+    for image, _ in phantoms.values():
+        shutil.copy(image, folder / "studies")
+    process, client = start(label_python, folder, MODELS, "--uncertainty", PHANTOM)
     yield client
     process.terminate()
     assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="session")
+def team_server(label_python, phantoms, tmp_path_factory):
+    """A server for a team, with a token and small uploads. It ends with ``serve.py``, which is killed."""
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "studies").mkdir()
+    shutil.copy(next(iter(phantoms.values()))[0], folder / "studies")
+    options = ["--host", "0.0.0.0", "--hosts", "label.example.org", "--token_file", folder / "token"]
+    options += ["--max_upload_mb", "1", "--end_with_parent", "--uncertainty", "none"]
+    process, client = start(label_python, folder, [PHANTOM], *options)
+    client.token = (folder / "token").read_text().strip()
+    yield client
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=40)
+    assert not alive
+
+
+@pytest.fixture
+def labelled(server, phantoms):
+    """Submit the labels of phantoms, and withdraw them afterwards."""
+    submitted = []
+
+    def submit(*cases):
+        for case in cases:
+            answer = server.submit(case, phantoms[case][1])
+            assert answer.status_code == 200, answer.text
+            submitted.append(case)
+
+    yield submit
+    for case in submitted:
+        server.withdraw(case)
 
 
 @pytest.fixture(scope="session")

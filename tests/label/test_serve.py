@@ -63,6 +63,49 @@ def test_uncertainty_of_a_model_that_is_not_served_is_refused(tmp_path):
     assert f"--uncertainty liver is none of the models: {PHANTOM}" in result.stderr
 
 
+def test_it_ends_with_the_process_that_started_it(tmp_path):
+    """``make``, which may be killed: here a shell, which ends at once."""
+    code = "import os, subprocess, sys; from serve import wait_for_end; parent = os.getppid();"
+    code += "child = subprocess.Popen(['sleep', '100']); print('runs', flush=True); wait_for_end(child, parent);"
+    code += "print('ends', child.poll(), flush=True); child.kill()"
+    shell = subprocess.Popen(
+        ["sh", "-c", '"$@" & wait', "sh", sys.executable, "-c", code], cwd=LABEL, stdout=subprocess.PIPE, text=True
+    )
+    assert shell.stdout.readline() == "runs\n"
+    shell.kill()
+    assert shell.stdout.readline() == "ends None\n"
+    shell.wait()
+
+
+def test_a_token_is_kept_in_its_file_and_needed_beyond_this_computer(tmp_path):
+    code = "from pathlib import Path; from serve import read_token; import sys; file = Path(sys.argv[1]);"
+    code += "hosts = ('127.0.0.1', 'localhost', '0.0.0.0', '10.0.0.1');"
+    code += "print(*[read_token(given, host) or '-' for given in (None, file) for host in hosts])"
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "token"], capture_output=True, text=True, cwd=LABEL, check=True
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    for *_, kept in runs:
+        assert kept == (tmp_path / "token").read_text().strip()
+    for first, second, far, farther, *of_file in runs:
+        assert first == second == "-"
+        assert len({far, farther, *runs[0][2:4], *runs[1][2:4]}) == 4
+        assert len(far) == 32
+        assert len(set(of_file)) == 1
+
+
+def test_a_token_that_could_be_guessed_is_refused(tmp_path):
+    (tmp_path / "token").write_text("secret\n")
+    result = serve(
+        "--models", PHANTOM, "--studies", tmp_path, "--port", free_port(), "--app", tmp_path / "app",
+        "--token_file", tmp_path / "token",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "holds no token: legal are 16 characters or more" in result.stderr
+
+
 def test_an_interpreter_without_monai_label_is_refused(tmp_path):
     result = serve("--models", PHANTOM, "--studies", tmp_path, "--port", free_port(), "--app", tmp_path / "app")
     assert result.returncode == 1

@@ -3,9 +3,10 @@
 import os
 import time
 
+import nibabel as nib
 import numpy as np
 import pytest
-from clients import DEEPEDIT, PHANTOM, wait_until
+from clients import DEEPEDIT, PHANTOM, upright, wait_until
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -15,26 +16,6 @@ def weights_of_others(server):
     yield
     for path, content in before.items():
         path.write_bytes(content)
-
-
-@pytest.fixture
-def labelled(server, phantoms):
-    """Submit the labels of phantoms, and withdraw them afterwards."""
-    submitted = []
-
-    def submit(*cases):
-        for case in cases:
-            answer = server.submit(case, phantoms[case][1])
-            assert answer.status_code == 200, answer.text
-            submitted.append(case)
-
-    yield submit
-    for case in submitted:
-        server.withdraw(case)
-
-
-def upright(phantoms):
-    return [case for case in phantoms if "upright" in case]
 
 
 def test_a_submitted_label_is_kept_as_it_is(server, phantoms, labelled):
@@ -80,13 +61,35 @@ def test_the_most_uncertain_image_comes_first(server, phantoms):
 def test_fine_tuning_gives_weights_that_are_used_at_once(server, phantoms, labelled):
     labelled(*upright(phantoms))
     before = server.weights(PHANTOM).read_bytes(), server.segment(PHANTOM, "phantom_turned").get_fdata()
-    task = server.post(f"/train/{PHANTOM}", max_epochs=2, val_split=0.25, device="cpu", learning_rate=0.1).json()
+    config = server.get("/info/").json()["trainers"][PHANTOM]["config"]
+    options = {name: value[0] if isinstance(value, list) else value for name, value in config.items()}  # as 3D Slicer
+    task = server.post(f"/train/{PHANTOM}", **{**options, "max_epochs": 2, "val_split": 0.25, "learning_rate": 0.1})
+    task = task.json()
     assert task["status"] in ("SUBMITTED", "RUNNING")
     wait_until(lambda: server.get("/train/").json()["status"] not in ("SUBMITTED", "RUNNING"), seconds=180)
     task = server.get("/train/").json()
     assert task["status"] == "DONE", "\n".join(task["details"])
     assert server.weights(PHANTOM).read_bytes() != before[0]
     assert not np.array_equal(server.segment(PHANTOM, "phantom_turned").get_fdata(), before[1])
+
+
+def test_a_training_that_fails_or_is_tracked_leaves_nothing_to_the_next(server, phantoms, labelled, tmp_path):
+    def train(**options):
+        answer = server.post(f"/train/{PHANTOM}?run_sync=true", max_epochs=1, val_split=0.25, device="cpu", **options)
+        return answer.status_code, answer.text
+
+    cases = upright(phantoms)
+    labelled(*cases)
+    label = nib.load(phantoms[cases[0]][1])
+    nib.save(nib.Nifti1Image(np.full(label.shape, 9, np.uint8), label.affine), tmp_path / "of_no_class.nii.gz")
+    server.submit(cases[0], tmp_path / "of_no_class.nii.gz")
+    status, text = train()
+    assert status == 500
+    assert "the label values 9 are not legal" in text
+    labelled(cases[0])
+    for options in ({"tracking": "mlflow"}, {}, {"tracking": "mlflow"}):
+        status, text = train(**options)
+        assert status == 200, text
 
 
 def test_fine_tuning_of_clicks_starts_from_the_weights_or_anew(server, hippocampi, phantoms):

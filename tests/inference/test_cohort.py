@@ -276,7 +276,7 @@ def test_results_of_unknown_origin_are_kept(tmp_path):
     with pytest.raises(FileExistsError, match=r"a_seg\.nii\.gz exists, and no segmented_with\.json"):
         segment(folder, folder)
     assert (folder / "a_seg.nii.gz").read_bytes() == before
-    assert files(folder, "*") == ["a.nii.gz", "a_seg.nii.gz"]
+    assert files(folder, "[!.]*") == ["a.nii.gz", "a_seg.nii.gz"]
 
 
 def test_two_images_of_one_name_are_named(tmp_path):

@@ -7,12 +7,13 @@ import torch
 from ignite.engine import Events
 from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import CheckpointSaver, EarlyStopHandler, LrScheduleHandler, ValidationHandler
+from monai.handlers import EarlyStopHandler, LrScheduleHandler, ValidationHandler
 from monai.transforms import Compose, RandAffined, RandGaussianNoised
 from monai.utils import set_determinism
 from torch import distributed, nn
 from torch.utils.data import DistributedSampler
 
+from equivariant_nets.training.checkpoints import CheckpointSaver
 from equivariant_nets.training.gradients import GradientClipper
 from equivariant_nets.training.resume import TrainingState
 
@@ -197,7 +198,7 @@ def test_a_trainer_that_runs_again_for_more_epochs_keeps_its_state(tmp_path):
     training.run()
     Training(tmp_path / "whole").run()
     assert same(training.network.state_dict(), read(tmp_path / "whole" / "training_state.pt")["network"])
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["model.pt", "training_state.pt"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*") if path.is_file()) == ["model.pt", "training_state.pt"]
 
 
 def test_without_a_file_a_training_starts_from_the_beginning_and_says_so(tmp_path, caplog):

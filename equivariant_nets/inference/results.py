@@ -1,0 +1,25 @@
+"""Whether a result of inference is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from PIL import Image
+
+__all__ = ["is_readable"]
+
+
+def is_readable(path: Path) -> bool:
+    """Whether a volume or a picture can be read to its end."""
+    try:
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                picture.load()
+        else:
+            volume: Any = nib.load(path)
+            volume.dataobj[:]
+    except Exception:  # of any reader: gzip, zlib, PIL, nibabel
+        return False
+    return True

@@ -11,6 +11,8 @@ import atexit
 import json
 import os
 import runpy
+import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,13 +25,17 @@ IMPORTS = [
 ]  # fmt: skip
 
 
-def run_module(module, *arguments, cwd, **variables):
-    """Run ``python -m module arguments`` in a folder, on one thread, with environment variables added."""
+def run_module(module, *arguments, cwd, kill_after_s=None, **variables):
+    """Run ``python -m module arguments`` in a folder, on one thread, with environment variables added.
+
+    It is killed, without any warning, when it has not ended after ``kill_after_s``.
+    """
     request = {
         "module": module,
         "arguments": [str(argument) for argument in arguments],
         "cwd": str(cwd),
         "environment": {**os.environ, "OMP_NUM_THREADS": "1", **variables},
+        "kill_after_s": kill_after_s,
     }
     with tempfile.TemporaryDirectory() as folder:
         request["outputs"] = [str(Path(folder) / name) for name in ("stdout", "stderr")]
@@ -54,10 +60,21 @@ def _serve():
     """Fork for each request on the standard input, and write its exit status; return the request in the new process."""
     for line in sys.stdin:
         child = os.fork()
+        request = json.loads(line)
         if child == 0:
-            return json.loads(line)
+            return request
+        if request["kill_after_s"] is not None:
+            _kill(child, request["kill_after_s"])
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     sys.exit()
+
+
+def _kill(child, seconds):
+    """Kill a process unless it ends before."""
+    descriptor = os.pidfd_open(child)
+    if not select.select([descriptor], [], [], seconds)[0]:
+        os.kill(child, signal.SIGKILL)
+    os.close(descriptor)
 
 
 def _become(request):

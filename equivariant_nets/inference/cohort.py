@@ -230,13 +230,13 @@ class CohortEvaluator(SupervisedEvaluator):
         """Replace the file of settings where these are others, and say what differs."""
         path = self.output_dir / SETTINGS_FILE
         try:
-            former = json.loads(path.read_text(encoding="utf-8"))
+            former = dict(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             former = None
-        except ValueError:
+        except (TypeError, ValueError):
             former = {}
         if former is None and not self.overwrite:
-            found = next((file for case in self.cases.values() for file in case.outputs if file.exists()), None)
+            found = next((file for case in self.cases.values() for file in case.outputs if os.path.exists(file)), None)
             if found is not None:
                 raise FileExistsError(
                     f"{found} exists, and no {SETTINGS_FILE} in {self.output_dir} says how it came about. Give another "
@@ -305,7 +305,7 @@ class CohortEvaluator(SupervisedEvaluator):
         problem = ""
         if idist.get_rank() == 0 and self.owner.is_lost:  # somebody removed the folder
             self.owner.renew()
-            self._write_settings()
+            write_json(self.output_dir / SETTINGS_FILE, self.settings, indent=4)
         try:
             record = self._record_file(index)
             self._put_aside(self._changed(index), "was edited by hand")

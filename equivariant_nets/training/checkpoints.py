@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ UNREADABLE = (
     TypeError,
     ValueError,
     pickle.UnpicklingError,
+    zipfile.BadZipFile,
 )
 
 
@@ -59,11 +61,14 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[s
         )
     advice = "Give --ckpt_path with a file such as model.pt, which a training writes."
     try:
+        is_whole = _has_its_sums(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except UNREADABLE as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise ValueError(f"{path} is damaged, or no file of weights. {advice}") from error
+    if not is_whole:
+        raise ValueError(f"{path} is damaged, or no file of weights. {advice}")
     if not isinstance(content, dict) or "fingerprint" in content:
         what = "the state of a training" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ValueError(f"{path} holds {what}, and no weights alone. {advice}")
@@ -73,6 +78,14 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[s
             "with a smaller --learning_rate, or give other weights by --ckpt_path."
         )
     return content
+
+
+def _has_its_sums(path: str | Path) -> bool:
+    """Whether the content of an archive of torch has the checksums in it, which torch does not compare."""
+    if not zipfile.is_zipfile(path):  # what torch wrote long ago is none
+        return True
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is None
 
 
 class CheckpointSaver(monai.handlers.CheckpointSaver):
@@ -136,7 +149,7 @@ def check_weights(state: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def is_whole(checkpoint: Checkpoint, filename: str) -> bool:
+def is_kept(checkpoint: Checkpoint, filename: str) -> bool:
     """Whether a file that a checkpoint saved can still be read."""
     saver: Any = checkpoint.save_handler
     try:

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from equivariant_nets.fingerprints import Fingerprint, differences, fingerprint
 from equivariant_nets.ownership import FolderLock
 from equivariant_nets.settings import is_on
-from equivariant_nets.training.checkpoints import UNREADABLE, check_weights, is_whole, save
+from equivariant_nets.training.checkpoints import UNREADABLE, check_weights, is_kept, save
 
 __all__ = ["TrainingState"]
 
@@ -191,7 +191,7 @@ class TrainingState:
         self, engine: SupervisedTrainer, checkpoint: Checkpoint, saved: Sequence[tuple[float, str]], state: dict
     ) -> bool:
         """Whether the best weights are there, or could be written again from the state."""
-        lost = [name for _, name in saved if not is_whole(checkpoint, name)]
+        lost = [name for _, name in saved if not is_kept(checkpoint, name)]
         if not lost:
             return True
         saver: Any = checkpoint.save_handler

@@ -85,6 +85,8 @@ def test_synthetic_data_is_written_to_its_end(writer, kills_of, tmp_path):
     def run(anew, kill_after_s):
         if anew:
             remove(out)
-        return run_module("write_data", writer, out, cwd=tmp_path, kill_after_s=kill_after_s, PYTHONPATH=path).returncode
+        return run_module(
+            "write_data", writer, out, cwd=tmp_path, kill_after_s=kill_after_s, PYTHONPATH=path
+        ).returncode
 
     survive(run, kills_of(0.1), random.Random(3), folder=out)

@@ -14,7 +14,7 @@ def test_an_experiment_loses_nothing(experiment_file, kills_of, tmp_path):
     kills = kills_of(0.05, least=0)
     if not kills:
         pytest.skip("each takes a minute: make test-faults")
-    path = experiment_file(networks={"fast": {"bundle": "fast"}}, vary={"width": [2]}, seeds=[0], plot="table")
+    path = experiment_file(networks={"fast": {"bundle": "fast"}}, without=["vary"], seeds=[0], plot="rotation")
     out = tmp_path / "out"
 
     def run(anew, kill_after_s):

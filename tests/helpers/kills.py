@@ -11,7 +11,7 @@ import nibabel as nib
 import torch
 from PIL import Image
 
-# kills; lost: ends unlike the undisturbed command; mixed: results of two networks; torn: a part of a file under its name
+# kills; lost: ends unlike the undisturbed command; mixed: a result of neither network; torn: a part of a file
 COUNTS = Counter()
 
 
@@ -25,32 +25,30 @@ def survive(run, kills, random, is_mixed=lambda: False, folder=None):
         is_mixed: looks after each kill whether results of two networks lie side by side.
         folder: whose files are compared, and must be whole after each kill.
     """
+    start = time.perf_counter()
     assert run(anew=True, kill_after_s=None) == 0
-    expected, seconds = content(folder), _seconds(run)
-    found = Counter()
-    while found["kills"] < kills:
+    expected, seconds = content(folder), time.perf_counter() - start
+    before = COUNTS.copy()
+    while COUNTS["kills"] - before["kills"] < kills:
         chain, status, is_new = 0, None, True
         while status != 0:
-            moment = None if chain == 5 or found["kills"] == kills else random.uniform(0.1, 1.0) * seconds
+            is_enough = chain == 5 or COUNTS["kills"] - before["kills"] == kills
+            moment = None if is_enough else random.uniform(0.1, 1.0) * seconds
             status = run(anew=is_new, kill_after_s=moment)
             is_new = False
             if status not in (0, -9):
                 break
             if status == -9:
                 chain += 1
-                found["kills"] += 1
-                found["torn"] += len(torn(folder))
-                found["mixed"] += bool(is_mixed())
-        found["lost"] += content(folder) != expected
-    COUNTS.update(found)
-    assert {name: count for name, count in found.items() if name != "kills" and count} == {}
-
-
-def _seconds(run):
-    """How long the command takes: a kill is drawn within."""
-    start = time.perf_counter()
-    assert run(anew=True, kill_after_s=None) == 0
-    return time.perf_counter() - start
+                COUNTS["kills"] += 1
+                COUNTS["torn"] += len(torn(folder))
+                COUNTS["mixed"] += bool(is_mixed())
+        COUNTS["lost"] += content(folder) != expected
+    assert {name: COUNTS[name] - before[name] for name in ("lost", "mixed", "torn")} == {
+        "lost": 0,
+        "mixed": 0,
+        "torn": 0,
+    }
 
 
 def visible(folder):

@@ -36,7 +36,7 @@ def pytest_configure(config):
 def pytest_terminal_summary(terminalreporter):
     if COUNTS:
         told = ", ".join(f"{COUNTS[name]} {name}" for name in ("kills", "lost", "mixed", "torn"))
-        terminalreporter.write_line(f"faults: {told}")
+        terminalreporter.write_line(f"commands that were killed and given again: {told}")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+KILLS ?= 200
 
 # MONAI Label needs numpy 1.26, so it has an environment of its own.
 LABEL_VENV := .venv-label
@@ -12,11 +13,12 @@ MODELS ?=
 STUDIES ?=
 PORT ?= 8000
 
-.PHONY: help demo test coverage lint setup label test-label clean
+.PHONY: help demo test test-faults coverage lint setup label test-label clean
 
 help:
 	@echo "make demo    train two networks on phantoms, turn the patient, draw the result"
 	@echo "make test    lint and tests; PYTEST_ARGS='--real-data=DIR' adds those on real data"
+	@echo "make test-faults  kill commands KILLS=200 times, fill disks, damage files, and count what is lost"
 	@echo "make coverage  the tests, slower, and how much of the package they reach: 97 % or an error"
 	@echo "make label   serve bundles to 3D Slicer; MODELS='A,B' STUDIES=DIR PORT=8000 choose which, of what and where"
 	@echo "make test-label  the tests of that, in its own environment"
@@ -51,6 +53,9 @@ lint: $(VENV)/.installed-dev
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m faults --faults=$(KILLS) $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --cov $(PYTEST_ARGS)

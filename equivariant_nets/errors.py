@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from monai.utils import OptionalImportError
 
-__all__ = ["Cause", "find_cause"]
+__all__ = ["Cause", "find_cause", "shortened"]
 
 PACKAGE = Path(__file__).resolve().parent
 EXPORTS = ("onnx", "onnxscript", "onnx_ir", "onnxruntime")
@@ -59,7 +59,7 @@ def _causes(error: BaseException) -> Iterator[Cause]:
     else:
         if isinstance(error, OptionalImportError):
             text = text.split("\n\n")[0]  # advice and a traceback follow
-        yield Cause(f"{type(error).__name__}: {_shortened(text)}{_remedy(error)}", False)
+        yield Cause(f"{type(error).__name__}: {shortened(text)}{_remedy(error)}", False)
 
 
 def _is_raised_here(trace: TracebackType | None) -> bool:
@@ -82,10 +82,11 @@ def _written(trace: str) -> Cause:
     source = rest.partition("\n")[2].lstrip()
     if PACKAGE in Path(file).resolve().parents and source.startswith("raise "):
         return Cause(text.partition(": ")[2], True)
-    return Cause(_shortened(text), False)
+    return Cause(shortened(text), False)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """The first lines of a text, and of each the beginning."""
     lines = [textwrap.shorten(line, _MAX_CHARACTERS, placeholder=" ...") for line in text.strip().splitlines()]
     rest = [f"... and {len(lines) - _MAX_LINES} more lines"] if len(lines) > _MAX_LINES else []
     return "\n".join([*lines[:_MAX_LINES], *rest])

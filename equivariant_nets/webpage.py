@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from equivariant_nets.files import write_text
+
 __all__ = ["render", "write_report"]
 
 _TEMPLATES = Environment(
@@ -37,5 +39,5 @@ def write_report(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     page = render("report", title=title, paragraphs=paragraphs, tables=tables, pictures=pictures)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path

@@ -1,10 +1,11 @@
-"""The options of the tests: where real data lies, and the environment of MONAI Label."""
+"""The options of the tests: where real data lies, the environment of MONAI Label, and how often commands are killed."""
 
 from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+from kills import COUNTS
 
 
 def pytest_addoption(parser):
@@ -18,11 +19,35 @@ def pytest_addoption(parser):
         metavar="FILE",
         help="interpreter of the environment of MONAI Label, .venv-label/bin/python; without it its tests are skipped",
     )
+    parser.addoption(
+        "--faults",
+        metavar="N",
+        type=int,
+        default=0,
+        help="kill commands about N times in the tests marked `faults`; without it a few times",
+    )
 
 
 def pytest_configure(config):
     if hasattr(config, "workerinput"):  # one of several processes, which share the cores
         torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if COUNTS:
+        told = ", ".join(f"{COUNTS[name]} {name}" for name in ("kills", "lost", "mixed", "torn"))
+        terminalreporter.write_line(f"commands that were killed and given again: {told}")
+
+
+@pytest.fixture
+def kills_of(request):
+    """How many kills a command gets: its share of those that are asked for."""
+    asked = request.config.getoption("--faults")
+
+    def of(share, least=1):
+        return max(least, round(share * asked))
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A file is there whole or not at all, whatever happens to who writes it."""
 
+import errno
 import json
 import os
 import signal
@@ -50,6 +51,39 @@ def test_a_failure_leaves_the_former_file_and_nothing_else(old, error, shared):
         raise error
     assert old.read_text() == "old"
     assert names(old) == [old.name]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG], ids=errno.errorcode.get)
+def test_a_full_disk_is_told_with_the_file_and_what_is_kept(old, code, is_there, monkeypatch):
+    def fail(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    kept = "Its former content is kept" if is_there else "Nothing of it is left"
+    if not is_there:
+        old.unlink()
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match=rf"table\.nii\.gz cannot be written: {os.strerror(code)}\. {kept}\. Free space"):
+        write_text(old, "new")
+    assert names(old) == ([old.name] if is_there else [])
+
+
+@pytest.mark.faults
+def test_a_link_under_the_hidden_name_is_not_followed(old):
+    target = old.with_name("target")
+    target.write_text("of somebody else")
+    old.with_name(f".{old.name}").symlink_to(target)
+    write_text(old, "new")
+    assert (old.read_text(), target.read_text()) == ("new", "of somebody else")
+    assert not old.is_symlink()
+
+
+def test_a_file_and_its_name_are_on_the_disk_before_it_is_told(old, monkeypatch):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr("os.fsync", lambda d: [synced.append(os.readlink(f"/proc/self/fd/{d}")), sync(d)])
+    write_text(old, "new")
+    assert synced == [str(old.with_name(f".{old.name}")), str(old.parent)]
 
 
 def test_a_writer_that_writes_nothing_is_an_error(old):

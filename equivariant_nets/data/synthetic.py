@@ -13,11 +13,12 @@ from filelock import FileLock
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy.ndimage import gaussian_filter
 
-from equivariant_nets.files import write_json
+from equivariant_nets.files import replace_file, write_json
 
 __all__ = ["checked_size", "ellipsoid_level", "save_volume", "smooth_field", "write_locked", "write_once"]
 
 _MARKER = "synthetic.json"
+_BEGUN = ".begun.json"  # the parameters of what is being written, or was when its writer was killed
 
 
 def checked_size(size: Sequence[int], smallest_side: int) -> tuple[int, int, int]:
@@ -47,7 +48,8 @@ def write_once(
 ) -> None:
     """Write a synthetic data set, unless one of the same parameters is there; processes wait for each other.
 
-    The file ``synthetic.json`` in the folder, written last, holds the description and the parameters.
+    The file ``synthetic.json`` in the folder, written last, holds the description and the parameters. What a writer of
+    the same parameters left when it was killed is written again.
 
     Args:
         folder: made when absent.
@@ -61,8 +63,10 @@ def write_once(
     """
 
     def write_all() -> None:
+        write_json(folder / _BEGUN, parameters)
         write()
         write_json(folder / _MARKER, {"description": description, **parameters})
+        (folder / _BEGUN).unlink()
 
     write_locked(folder, lambda: _is_written(folder, writer, parameters), write_all)
 
@@ -78,7 +82,7 @@ def write_locked(folder: Path, is_written: Callable[[], bool], write: Callable[[
 
 
 def save_volume(array: np.ndarray, path: Path, axcodes: str = "RAS", spacing_mm: float = 1.0) -> None:
-    """Write a NIfTI file, whose place in the world is the same whatever the axes of its voxels.
+    """Write a NIfTI file, at once or not at all, whose place in the world is the same whatever the axes of its voxels.
 
     Args:
         array: (D, H, W), or (D, H, W, C), with the axes to the right, to the front and up.
@@ -90,7 +94,8 @@ def save_volume(array: np.ndarray, path: Path, axcodes: str = "RAS", spacing_mm:
     volume = nib.Nifti1Image(array, np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0]))
     volume = volume.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axcodes)))
     volume.header.set_xyzt_units("mm")
-    nib.save(volume, path)
+    with replace_file(path) as unfinished:
+        nib.save(volume, unfinished)
 
 
 def _is_written(folder: Path, writer: str, parameters: dict[str, Any]) -> bool:
@@ -98,7 +103,9 @@ def _is_written(folder: Path, writer: str, parameters: dict[str, Any]) -> bool:
     content = [path for path in folder.glob("*") if not path.name.startswith(".")]
     if not content:
         return False
-    marker = folder / _MARKER
+    marker, begun = folder / _MARKER, folder / _BEGUN
+    if not marker.is_file() and begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) == parameters:
+        return False
     written = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
     if any(written.get(name) != value for name, value in parameters.items()):
         raise ValueError(

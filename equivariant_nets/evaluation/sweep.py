@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from equivariant_nets.data.datalist import case_name
+from equivariant_nets.files import replace_file
 from equivariant_nets.training.weights import weights_name
 from equivariant_nets.types import LabelMap, OriginalLabelMap, Volume
 
@@ -108,7 +109,7 @@ class Sweep(ABC):
                         rows.append({**row, "dice": dice, "interpolation_dice": floor, "weights": weights})
         self.output_dir.mkdir(parents=True, exist_ok=True)
         table = self.output_dir / f"{self.kind}_dice.csv"
-        with table.open("w", newline="") as file:
+        with replace_file(table) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

@@ -12,6 +12,7 @@ import numpy as np
 from ignite import distributed as idist
 from ignite.engine import Engine
 
+from equivariant_nets.files import replace_file
 from equivariant_nets.training.weights import weights_name
 
 __all__ = [
@@ -116,5 +117,5 @@ class ClassMetricsSaver(monai.handlers.MetricsSaver):
             return list(csv.reader(file, delimiter=self.deli))
 
     def _write(self, table: Path, rows: Iterable[Sequence[str]]) -> None:
-        with table.open("w", newline="") as file:
+        with replace_file(table) as unfinished, unfinished.open("w", newline="") as file:
             csv.writer(file, delimiter=self.deli, lineterminator="\n").writerows(rows)

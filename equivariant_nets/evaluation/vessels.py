@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from equivariant_nets.evaluation.metrics import PooledScores
 from equivariant_nets.evaluation.plots import plot_vessel_curves
+from equivariant_nets.files import replace_file
 from equivariant_nets.training.weights import weights_name
 from equivariant_nets.types import ProbabilityMap
 
@@ -173,7 +174,7 @@ def _rounded(scores: dict[str, float]) -> dict[str, float]:
 
 
 def _write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    with path.open("w", newline="") as file:
+    with replace_file(path) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

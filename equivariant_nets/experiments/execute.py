@@ -23,8 +23,10 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from equivariant_nets.experiments.plan import Run
-from equivariant_nets.files import write_json
+from equivariant_nets.files import write_json, write_text
+from equivariant_nets.fingerprints import content_of
 from equivariant_nets.training.resume import FILE_NAME
+from equivariant_nets.training.weights import FILE_NAME as WEIGHTS
 
 __all__ = ["evaluation_dir", "execute", "training_dir"]
 
@@ -48,8 +50,9 @@ def evaluation_dir(run: Run, output_dir: str | Path) -> Path:
 def execute(runs: Sequence[Run], output_dir: str | Path, jobs: int = 1, processes_per_run: int = 1) -> list[str]:
     """Train and evaluate what is not finished yet.
 
-    Finished trainings and evaluations are left as they are, and a training that was killed goes on after its last
-    epoch. Several processes, on machines that share the folder, may work on it at once.
+    Finished trainings and evaluations are left as they are, unless their weights or tables were changed or damaged
+    since, and a training that was killed goes on after its last epoch. Several processes, on machines that share the
+    folder, may work on it at once.
 
     Args:
         runs: the runs; several may share a training.
@@ -107,7 +110,7 @@ def _carry_out(run: Run, output_dir: Path, slots: Queue[dict[str, str]], process
     try:
         with FileLock(training / ".lock"):
             common = {"dataset_dir": str(run.dataset_dir), "ckpt_dir": str(training), **run.overrides}
-            if not (training / RECORD).is_file():
+            if not _is_finished(training):
                 launcher, configs = ["-m", "monai.bundle"], ["train.json"]
                 if processes > 1:
                     launcher = [
@@ -121,7 +124,7 @@ def _carry_out(run: Run, output_dir: Path, slots: Queue[dict[str, str]], process
                 overrides = {**common, "output_dir": str(training), "resume": True}
                 _step(run, training, launcher, configs, overrides, environment)
                 (training / FILE_NAME).unlink(missing_ok=True)  # it is large, and the training is finished
-            if not (evaluation / RECORD).is_file():
+            if not _is_finished(evaluation):
                 overrides = {**common, "output_dir": str(evaluation), **run.evaluation}
                 _step(run, evaluation, ["-m", "monai.bundle"], ["train.json", "evaluate.json"], overrides, environment)
     except (OSError, RuntimeError) as error:
@@ -129,6 +132,30 @@ def _carry_out(run: Run, output_dir: Path, slots: Queue[dict[str, str]], process
     finally:
         slots.put(environment)
     return ""
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """The content of the tables in a folder, and of the weights there and above, which they are of."""
+    paths = [*folder.glob("*.csv"), *(path for path in (folder / WEIGHTS, folder.parent / WEIGHTS) if path.is_file())]
+    return {os.path.relpath(path, folder): content_of(path) for path in sorted(paths)}
+
+
+def _is_finished(folder: Path) -> bool:
+    """Whether a step has its record, and the files are as it left them."""
+    try:
+        written = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        changed = [name for name, content in written.items() if not _is_content(folder / name, content)]
+    except FileNotFoundError:
+        return False
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return True  # which reading the results tells
+    for name in changed:
+        tqdm.write(f"{folder / name} was changed, damaged or removed since, and is made again.")
+    return not changed
+
+
+def _is_content(path: Path, content: str) -> bool:
+    return path.is_file() and content_of(path) == content
 
 
 def _stop_orphan(folder: Path) -> None:
@@ -150,6 +177,7 @@ def _step(
 ) -> None:
     """One command, its overrides and log beside what it writes, and a record of it if it succeeds."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
     _stop_orphan(folder)
     own = folder / "overrides.json"
     write_json(own, overrides, indent=2)
@@ -158,7 +186,7 @@ def _step(
     start, log = time.perf_counter(), folder / "log.txt"
     with log.open("a", encoding="utf-8") as file:
         process = psutil.Popen([sys.executable, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT)
-        (folder / PROCESS).write_text(json.dumps([process.pid, process.create_time()]), encoding="utf-8")
+        write_text(folder / PROCESS, json.dumps([process.pid, process.create_time()]))
         code = process.wait()
     (folder / PROCESS).unlink()
     if code:
@@ -167,6 +195,7 @@ def _step(
     parser = run.parser()
     record = {
         "command": ["python", *arguments],
+        "files": _contents(folder),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - start, 1),
         "parameters": sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()),

@@ -28,6 +28,7 @@ from equivariant_nets.experiments.statistics import case_means
 from equivariant_nets.experiments.tables import UPRIGHT_POSE
 from equivariant_nets.pictures import LABEL_COLOURS, label_centre, save_figure, show_plane
 from equivariant_nets.rotations import plane_rotation
+from equivariant_nets.training.checkpoints import read_weights
 from equivariant_nets.transforms import RotateMatrixd
 
 __all__ = ["draw_cases", "ranked_cases"]
@@ -111,7 +112,7 @@ def _network(run: Run, parser: ConfigParser, output_dir: str | Path) -> torch.nn
     if not path.is_file():
         raise FileNotFoundError(f"The weights {path} are not there. Delete {path.parent} and run the experiment again.")
     network = parser.get_parsed_content("network")
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.load_state_dict(read_weights(path))
     return network
 
 

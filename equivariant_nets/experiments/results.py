@@ -17,6 +17,7 @@ from equivariant_nets.evaluation.poses import RANDOM
 from equivariant_nets.evaluation.tables import read_table
 from equivariant_nets.experiments.execute import RECORD, evaluation_dir, training_dir
 from equivariant_nets.experiments.plan import Experiment, Run
+from equivariant_nets.files import replace_file
 
 __all__ = ["UPRIGHT", "Finished", "Pose", "Score", "Setting", "read_settings", "unique_case_names", "write_scores"]
 
@@ -162,7 +163,7 @@ def write_scores(settings: Iterable[Setting], path: Path, smoke_run: bool = Fals
     The last column says whether they are of a smoke run.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replace_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         names = ("seed", "case", "class", *Score._fields[3:])
         writer.writerow(["network", "value", "parameters", *names, SMOKE_COLUMN])

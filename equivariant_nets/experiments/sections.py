@@ -15,6 +15,7 @@ from equivariant_nets.experiments.plan import Experiment
 from equivariant_nets.experiments.protocol import progress, protocol
 from equivariant_nets.experiments.results import Setting, read_settings, write_scores
 from equivariant_nets.experiments.tables import summarize, write_summary
+from equivariant_nets.files import write_text
 
 __all__ = ["write_experiments_report", "write_section"]
 
@@ -59,7 +60,7 @@ def write_section(experiment: Experiment, output_dir: str | Path, command: str) 
         command=command,
     )
     content = {"title": experiment.title, "finding": finding, "html": section}
-    (folder / SECTION).write_text(json.dumps(content) + "\n", encoding="utf-8")
+    write_text(folder / SECTION, json.dumps(content) + "\n")
     return folder
 
 
@@ -74,7 +75,7 @@ def write_experiments_report(output_dir: str | Path) -> Path:
     if not sections:
         raise ValueError(f"{output_dir} holds no section of an experiment. Write one first, with write_section.")
     path = output_dir / "report.html"
-    path.write_text(webpage.render("experiments", sections=sections), encoding="utf-8")
+    write_text(path, webpage.render("experiments", sections=sections))
     return path
 
 

@@ -19,6 +19,7 @@ from equivariant_nets.experiments.statistics import (
     differences,
     seed_means,
 )
+from equivariant_nets.files import replace_file
 
 __all__ = ["RANDOM_POSE", "START", "UPRIGHT_POSE", "Row", "measured_poses", "summarize", "write_summary"]
 
@@ -99,7 +100,7 @@ def _row(table: str, setting: Setting, pose: Pose, interval: Interval, reference
 
 def write_summary(rows: Sequence[Row], path: Path, smoke_run: bool = False) -> Path:
     """Write the rows as CSV, figures with 5 decimals; the last column says whether they are of a smoke run."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replace_file(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*Row._fields, SMOKE_COLUMN])
         writer.writerows([*(f"{v:.5f}" if isinstance(v, float) else v for v in row), smoke_run] for row in rows)

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Events
 from monai.data import Dataset, list_data_collate
-from monai.engines import SupervisedEvaluator
+from monai.engines import IterationEvents, SupervisedEvaluator
 from monai.transforms import Compose, SaveImaged
 from tqdm import tqdm
 
@@ -25,7 +26,11 @@ from equivariant_nets.errors import find_cause
 from equivariant_nets.files import replace_file, write_json, write_text
 from equivariant_nets.fingerprints import checksum, content_of, differences, digest, fingerprint
 from equivariant_nets.inference.previews import PreviewSaver
+from equivariant_nets.inference.primitives import bound_primitive_cache
+from equivariant_nets.inference.results import is_readable
+from equivariant_nets.ownership import FolderLock
 from equivariant_nets.settings import is_on
+from equivariant_nets.training.finite import check_output
 from equivariant_nets.training.weights import weights_name
 
 __all__ = ["CohortError", "CohortEvaluator", "SaveSegmentationd"]
@@ -107,8 +112,9 @@ class CohortEvaluator(SupervisedEvaluator):
     differs. ``segmented_with.json`` in the output folder holds the fingerprint, the hidden folder ``.segmented`` what
     each result was made of. Times and places of files do not count. A result that was edited by hand stays while its
     case is finished; when the case is segmented anew, it goes to the hidden folder ``.previous``, as do results of a
-    case that now fails. The cases are dealt out to the processes of ``torch.distributed``, each case to one. Images are
-    loaded one by one.
+    case that now fails. A result that cannot be read to its end is made again, and a case whose results are removed
+    while the command runs fails. The cases are dealt out to the processes of ``torch.distributed``, each case
+    to one; one command at a time owns the output folder. Images are loaded one by one.
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
     ``cases.csv`` lists all cases with their status, why those failed that did, and the file of the weights.
@@ -125,6 +131,7 @@ class CohortEvaluator(SupervisedEvaluator):
         ValueError: ``overwrite`` is not legal; when it runs, two images have one name for their results.
         FileExistsError: when it runs, a result is there that no ``segmented_with.json`` tells of.
         OSError: when it runs, ``output_dir`` cannot be written to.
+        RuntimeError: when it runs, another process owns ``output_dir``.
         CohortError: when it has run, in the first process: cases failed.
     """
 
@@ -153,6 +160,9 @@ class CohortEvaluator(SupervisedEvaluator):
         self.writers = [step for step in steps if isinstance(step, SaveSegmentationd | PreviewSaver)]
         self.cases: dict[int, _Case] = {}
         self.records: dict[int, CaseRecord] = {}
+        bound_primitive_cache()
+        self.owner = FolderLock(self.output_dir)
+        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, check_output)
         self.add_event_handler(Events.STARTED, self._deal_out)  # behind the handler that loads the weights
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
@@ -164,8 +174,9 @@ class CohortEvaluator(SupervisedEvaluator):
             )
         self.state.epoch_length = len(self.dataset)
         self.records = {}
-        super().run(global_epoch)
-        self._report()
+        with self.owner if idist.get_rank() == 0 else nullcontext():  # the first process owns the folder for all
+            super().run(global_epoch)
+            self._report()
 
     def _deal_out(self, engine: SupervisedEvaluator) -> None:
         self.cases = self._find_cases()
@@ -219,13 +230,13 @@ class CohortEvaluator(SupervisedEvaluator):
         """Replace the file of settings where these are others, and say what differs."""
         path = self.output_dir / SETTINGS_FILE
         try:
-            former = json.loads(path.read_text(encoding="utf-8"))
+            former = dict(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             former = None
-        except ValueError:
+        except (TypeError, ValueError):
             former = {}
         if former is None and not self.overwrite:
-            found = next((file for case in self.cases.values() for file in case.outputs if file.exists()), None)
+            found = next((file for case in self.cases.values() for file in case.outputs if os.path.exists(file)), None)
             if found is not None:
                 raise FileExistsError(
                     f"{found} exists, and no {SETTINGS_FILE} in {self.output_dir} says how it came about. Give another "
@@ -254,26 +265,36 @@ class CohortEvaluator(SupervisedEvaluator):
 
     def _is_finished(self, index: int) -> bool:
         outputs = self.cases[index].outputs
-        if not outputs or not all(path.is_file() for path in outputs):
+        try:
+            if not outputs or not all(path.is_file() for path in outputs):
+                return False
+            if {**self._read_record(index), "results": None} != {**self._made_of(index), "results": None}:
+                return False
+        except OSError:  # a name that is too long, an image that is gone: the case itself will tell
             return False
-        return {**self._read_record(index), "results": None} == {**self._made_of(index), "results": None}
+        damaged = [path for path in self._changed(index) if not is_readable(path)]
+        for path in damaged:
+            self.logger.warning(f"{path} is damaged, and is made again.")
+        return not damaged
 
     def _read_record(self, index: int) -> dict[str, Any]:
         try:
             return dict(json.loads(self._record_file(index).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, TypeError, ValueError):
             return {}
 
-    def _edited(self, index: int) -> list[Path]:
-        """The results of a case that are no longer as they were written."""
+    def _changed(self, index: int) -> list[Path]:
+        """The results of a case that are no longer as they were written: edited by hand, or damaged."""
         written = self._read_record(index).get("results", {})
         outputs = [path for path in self.cases[index].outputs if path.name in written and path.is_file()]
         return [path for path in outputs if content_of(path) != written[path.name]]
 
     def _put_aside(self, paths: Iterable[Path], why: str) -> None:
-        """Keep files whose place another result takes, or none."""
+        """Keep files whose place another result takes, or none; but not what is damaged."""
         for path in paths:
-            if path.is_file():
+            if path.is_file() and not is_readable(path):
+                path.unlink()
+            elif path.is_file():
                 kept = self.output_dir / PREVIOUS / os.path.relpath(path, self.output_dir)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(kept)
@@ -282,9 +303,12 @@ class CohortEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Any, index: Any) -> Any:
         start = time.perf_counter()
         problem = ""
+        if idist.get_rank() == 0 and self.owner.is_lost:  # somebody removed the folder
+            self.owner.renew()
+            write_json(self.output_dir / SETTINGS_FILE, self.settings, indent=4)
         try:
             record = self._record_file(index)
-            self._put_aside(self._edited(index), "was edited by hand")
+            self._put_aside(self._changed(index), "was edited by hand")
             record.unlink(missing_ok=True)
             made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
             engine.state.batch = list_data_collate([self.dataset[index]])
@@ -295,7 +319,8 @@ class CohortEvaluator(SupervisedEvaluator):
         except Exception as error:  # of a reader, a transform, the network, the memory or the disk
             problem = " ".join(find_cause(error).text.split())
             self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
-            self._put_aside(self.cases[index].outputs, "is the result of an earlier run")
+            with suppress(OSError):  # a name that is too long, a disk that is full: what lies there stays
+                self._put_aside(self.cases[index].outputs, "is the result of an earlier run")
             engine.state.batch, output = None, []
         if problem and torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -312,11 +337,19 @@ class CohortEvaluator(SupervisedEvaluator):
         shares: Any = idist.all_gather(self.records)
         if idist.get_rank() != 0:
             return
-        records = {index: record for share in shares for index, record in share.items()}
-        rows, text = [records[index] for index in sorted(records)], io.StringIO()
+        found = {index: record for share in shares for index, record in share.items()}
+        rows = [self._checked(index, found[index]) for index in sorted(found)]
+        table, text = self.output_dir / CASES_FILE, io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([CaseRecord._fields, *rows])
-        table = self.output_dir / CASES_FILE
-        write_text(table, text.getvalue())
+        listing = f"See {table}."
+        try:
+            if not (self.output_dir / SETTINGS_FILE).is_file():  # removed with the folder
+                write_json(self.output_dir / SETTINGS_FILE, self.settings, indent=4)
+            write_text(table, text.getvalue())
+        except OSError as error:
+            if not any(row.status == FAILED for row in rows):
+                raise
+            listing = f"{error}"
         counts = {status: sum(row.status == status for row in rows) for status in (SEGMENTED, FINISHED, FAILED)}
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         self.logger.info(f"{summary}. The results lie in {self.output_dir}, and {CASES_FILE} lists them.")
@@ -324,4 +357,12 @@ class CohortEvaluator(SupervisedEvaluator):
             listed = "".join(f"\n  {row.image}: {row.problem}" for row in failed[:_MAX_LISTED])
             rest = f"\n  ... and {len(failed) - _MAX_LISTED} more" if len(failed) > _MAX_LISTED else ""
             others = ", the others are segmented" if len(failed) < len(rows) else ""
-            raise CohortError(f"{len(failed)} of {len(rows)} cases failed{others}. See {table}.{listed}{rest}")
+            raise CohortError(f"{len(failed)} of {len(rows)} cases failed{others}. {listing}{listed}{rest}")
+
+    def _checked(self, index: int, record: CaseRecord) -> CaseRecord:
+        """A record of a case; failed, where its results were removed since."""
+        missing = [path for path in self.cases[index].outputs if not path.is_file()] if record.status != FAILED else []
+        if not missing:
+            return record
+        problem = f"{missing[0]} was removed while this command ran. Give the command again, which makes it anew."
+        return record._replace(segmentation="", status=FAILED, problem=problem)

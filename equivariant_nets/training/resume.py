@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,14 @@ from ignite.handlers import Checkpoint
 from monai.engines import SupervisedTrainer, Workflow
 from monai.handlers import CheckpointSaver, EarlyStopHandler, ValidationHandler
 from monai.transforms import Randomizable, Transform
-from monai.utils import get_seed
+from monai.utils import CommonKeys, get_seed
 from torch import nn
 from torch.utils.data import Dataset
 
-from equivariant_nets.files import replace_file
 from equivariant_nets.fingerprints import Fingerprint, differences, fingerprint
+from equivariant_nets.ownership import FolderLock
 from equivariant_nets.settings import is_on
+from equivariant_nets.training.checkpoints import UNREADABLE, check_weights, is_kept, save
 
 __all__ = ["TrainingState"]
 
@@ -34,6 +33,10 @@ KEYS = (
     "fingerprint", "network", "optimizer", "lr_scheduler", "scaler", "epoch", "stopped", "engines", "handlers",
     "random",
 )  # fmt: skip
+
+
+class _LostError(Exception):
+    """The best weights of a finished training are gone."""
 
 
 class TrainingState:
@@ -55,6 +58,10 @@ class TrainingState:
     epochs and their length, seed, number of processes, validation and early stopping. What is resumed must have the
     same; the error says what differs.
 
+    One process at a time owns the folder, or the processes of one distributed training. A training that diverged ends
+    with an error, and is not saved. Where the file of the best weights is missing or damaged, a resumed training writes
+    it again if they are those of the last epoch; if not, the next validation does; where none follows, it is an error.
+
     Put it behind the handlers that validate and set the learning rate, and on each process.
 
     Args:
@@ -67,7 +74,9 @@ class TrainingState:
 
     Raises:
         ValueError: ``resume`` is not legal; when the training resumes, the file is damaged, or belongs to a training
-            with another fingerprint.
+            with another fingerprint, or the best weights of a training that has ended are lost; when an epoch ends,
+            a weight or the loss is not finite.
+        RuntimeError: when the training starts, another process owns the folder.
     """
 
     def __init__(
@@ -84,15 +93,21 @@ class TrainingState:
         self.validator = validator
         self.val_handlers = val_handlers
         self.fingerprint: Fingerprint = {}  # of the training that runs
+        self.owner = FolderLock(save_dir)
+        self._owns = False
 
     def attach(self, engine: SupervisedTrainer) -> None:
         """Register with a trainer, as ignite's handlers do."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_pass)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.complete)
 
     def start(self, engine: SupervisedTrainer) -> None:
         """Put the trainer where the file says; without ``resume``, put the file of an earlier training aside."""
+        if idist.get_rank() == 0 and not self._owns:  # until it is completed, or this process or this object ends
+            self.owner.acquire()
+            self._owns = True
         if engine.state.epoch > 0:  # a later run of the same trainer
             return
         # Of the first process, for the others have other handlers; before anything is used, and so changes.
@@ -109,12 +124,20 @@ class TrainingState:
                 shutil.copyfile(path, kept[-1])
             engine.logger.info(f"A new training starts. What an earlier one left is now {', '.join(map(str, kept))}.")
 
+    def complete(self, engine: SupervisedTrainer) -> None:
+        """Give the folder up to other processes."""
+        if self._owns:
+            self.owner.release()
+            self._owns = False
+
     def start_pass(self, engine: SupervisedTrainer) -> None:
         """Begin a pass over the training data."""
         engine.set_data(engine.data_loader)
 
     def save(self, engine: SupervisedTrainer) -> None:
         """Replace the file by the present state."""
+        check_weights(_unwrapped(engine.network).state_dict(), self.path)
+        _check_loss(engine)
         random_of_processes = idist.all_gather(_random_state(engine))
         if idist.get_rank() != 0:
             return
@@ -130,9 +153,7 @@ class TrainingState:
             "handlers": [dict(item.state_dict()) for item in self._items_with_state()],
             "random": random_of_processes,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(self.path) as unfinished:
-            torch.save(state, unfinished)
+        save(state, self.path)
 
     def _load(self, engine: SupervisedTrainer) -> None:
         state = self._read()
@@ -150,10 +171,11 @@ class TrainingState:
             for workflow, best in zip((engine, self.validator), state["engines"], strict=True):
                 workflow.state.best_metric, workflow.state.best_metric_epoch = best
             for item, values in zip(self._items_with_state(), state["handlers"], strict=True):
-                # A checkpoint that was torn or lost is none: the next validation writes it again.
-                if not isinstance(item, Checkpoint) or _is_whole(item, values["_saved"]):
+                if not isinstance(item, Checkpoint) or self._has_best(engine, item, values["_saved"], state):
                     item.load_state_dict(values)
             _set_random_state(engine, state["random"][idist.get_rank()])
+        except _LostError as error:
+            raise ValueError(str(error)) from None
         except (LookupError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{self.path} belongs to a training of another network or with other handlers or transforms. Give the "
@@ -165,11 +187,35 @@ class TrainingState:
             engine.terminate()
         engine.logger.info(f"Resumed after {state['epoch']} of {engine.state.max_epochs} epochs, from {self.path}.")
 
+    def _has_best(
+        self, engine: SupervisedTrainer, checkpoint: Checkpoint, saved: Sequence[tuple[float, str]], state: dict
+    ) -> bool:
+        """Whether the best weights are there, or could be written again from the state."""
+        lost = [name for _, name in saved if not is_kept(checkpoint, name)]
+        if not lost:
+            return True
+        saver: Any = checkpoint.save_handler
+        path = saver.dirname / (getattr(saver, "filename", None) or lost[0])
+        (_, best), epoch = state["engines"][1], state["epoch"]
+        if best == epoch and [_unwrapped(item) for item in checkpoint.to_save.values()] == [_unwrapped(engine.network)]:
+            if idist.get_rank() == 0:
+                save(state["network"], path)
+            engine.logger.warning(f"{path} was missing or damaged, and is written again from {self.path}.")
+            return True
+        what = f"{path}, the best weights, of epoch {best}, is missing or damaged"
+        if state["stopped"] or epoch >= (engine.state.max_epochs or 0):
+            raise _LostError(
+                f"{what}, and this training has ended: {self.path} holds those of epoch {epoch} alone. Put a copy of "
+                f"{path.name} back, or delete {self.path} to train again."
+            )
+        engine.logger.warning(f"{what}. The next validation writes it anew, whether its metric is better or not.")
+        return False
+
     def _read(self) -> dict[str, Any]:
         problem: Exception | None = None
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        except UNREADABLE as error:
             state, problem = None, error
         if not isinstance(state, dict) or set(state) != set(KEYS):
             raise ValueError(
@@ -236,10 +282,15 @@ def _best_metric(workflow: Workflow) -> tuple[float, int]:
     return float(workflow.state.best_metric), int(workflow.state.best_metric_epoch)
 
 
-def _is_whole(checkpoint: Checkpoint, saved: Sequence[tuple[float, str]]) -> bool:
-    """Whether the files of a checkpoint are there to the end, where a zip file has its directory."""
-    handler: Any = checkpoint.save_handler
-    return all(zipfile.is_zipfile(handler.dirname / (handler.filename or name)) for _, name in saved)
+def _check_loss(engine: SupervisedTrainer) -> None:
+    """Refuse what follows a loss that is not finite; with a scaler of gradients, which leaves such steps out, go on."""
+    output: Any = engine.state.output
+    losses = [item.get(CommonKeys.LOSS) for item in (output if isinstance(output, list) else [output])]
+    if engine.scaler is None and not all(torch.as_tensor(loss).isfinite().all() for loss in losses if loss is not None):
+        raise ValueError(
+            f"The training diverged: the loss is no longer finite in epoch {engine.state.epoch}. Train again with a "
+            "smaller --learning_rate."
+        )
 
 
 def _random_states(dataset: Any) -> list[np.random.RandomState]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch import nn
 
+from equivariant_nets.errors import shortened
 from equivariant_nets.fingerprints import content_of
+from equivariant_nets.training.checkpoints import UNREADABLE, read_weights
 from equivariant_nets.training.resume import FILE_NAME as TRAINING_STATE
 from equivariant_nets.training.resume import PREVIOUS_FILE_NAME as PREVIOUS_TRAINING_STATE
 
@@ -100,32 +101,22 @@ def load_weights(
     Raises:
         FileNotFoundError: there is no such file.
         RuntimeError: the weights are those of another network.
-        ValueError: the file is damaged, or holds something else.
+        ValueError: the file is damaged, or holds something else, or values that are not finite.
     """
     path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"The weights {path} do not exist. Give --ckpt_path with a file of weights, or --ckpt_dir with the folder "
-            "of a training."
-        )
-    Checkpoint.load_objects({"model": network}, _read(path, device))
+    content = read_weights(path, device)
+    try:
+        Checkpoint.load_objects({"model": network}, content)
+    except (RuntimeError, TypeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise RuntimeError(
+            f"{path} holds the weights of another network. Give the options that it was trained with, or other weights "
+            f"by --ckpt_path. ({shortened(str(error))})"
+        ) from error
     if idist.get_rank() == 0:
         _logger.info(f"Weights: {path} ({_origin(path, bundle_root)})")
     return path
-
-
-def _read(path: str, device: torch.device | str) -> Any:
-    advice = "Give --ckpt_path with a file such as model.pt, which a training writes."
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except (EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise ValueError(f"{path} is damaged, or no file of weights. {advice}") from error
-    if not isinstance(content, dict) or "fingerprint" in content:
-        what = "the state of a training" if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise ValueError(f"{path} holds {what}, and no weights alone. {advice}")
-    return content
 
 
 def weights_name(path: str | os.PathLike[str] | None) -> str:
@@ -146,7 +137,7 @@ def _has_validated(folder: str | Path) -> bool:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return any(handler.get("_saved") for handler in state["handlers"])
-    except (AttributeError, EOFError, LookupError, RuntimeError, TypeError, pickle.UnpicklingError):
+    except UNREADABLE:
         return True  # damaged, or no state of a training: nothing is known against the weights beside it
 
 
@@ -175,6 +166,7 @@ class WeightsLoader:
     Raises:
         FileNotFoundError: when the engine starts, there is no such file.
         RuntimeError: when the engine starts, the weights are those of another network.
+        ValueError: when the engine starts, the file is damaged, or holds something else, or values that are not finite.
     """
 
     def __init__(

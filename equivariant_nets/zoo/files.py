@@ -37,6 +37,13 @@ def file_findings(bundle: Bundle) -> Iterator[str]:
         elif not (bundle.root / file).stat().st_size:
             yield f"{bundle.root / file}: empty; a bundle needs its content. Take it from another bundle, and adapt it."
     archived = archived_files(bundle)
+    for file in archived:
+        target = (bundle.root / file).resolve()
+        if not target.is_relative_to(bundle.root.resolve()):
+            yield (
+                f"{bundle.root / file}: leads out of the bundle, to {target}, which an archive would hold. Put a copy "
+                "in its place."
+            )
     for file in sorted(path.relative_to(bundle.root).as_posix() for path in (bundle.root / "configs").iterdir()):
         if file not in archived:
             yield (

@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 from monai.utils import BundleProperty, BundlePropertyConfig, set_determinism
 
 from equivariant_nets.errors import find_cause
+from equivariant_nets.training.checkpoints import read_weights
 from equivariant_nets.zoo.bundle import METADATA, WEIGHTS, Bundle, quiet
 
 __all__ = ["network_findings"]
@@ -83,12 +84,9 @@ def _weights(bundle: Bundle) -> Iterator[str]:
     parser = bundle.parser("inference.json", device="$torch.device('cpu')")
     network = parser.get_parsed_content("network_def")
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
+        network.load_state_dict(read_weights(path), strict=True)
     except Exception as error:
         yield f"{path}: does not fit network_def ({_told(error)}). Train again, or take the config it was trained with."
-        return
-    if bad := sorted(key for key, value in network.state_dict().items() if not value.isfinite().all()):
-        yield f"{path}: {', '.join(bad)} hold values that are not finite. Train again."
         return
     yield from _export(bundle, network.eval())
 

@@ -151,8 +151,9 @@ def command_line(bundle_root, configs, **overrides):
 def run_command():
     """Run configs of a bundle as a user does: ``python -m monai.bundle run`` in a folder, on one thread."""
 
-    def run(bundle_root, configs, cwd, launcher=(), **overrides):
-        return run_module(*launcher, *command_line(bundle_root, configs, **overrides), cwd=cwd)
+    def run(bundle_root, configs, cwd, launcher=(), kill_after_s=None, **overrides):
+        arguments = command_line(bundle_root, configs, **overrides)
+        return run_module(*launcher, *arguments, cwd=cwd, kill_after_s=kill_after_s)
 
     return run
 

@@ -1,5 +1,7 @@
 """Synthetic brains: the same for the same seed and in every layout, whole, two-sided, and of the contrasts of T1."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -117,6 +119,27 @@ def test_phantoms_say_that_they_are_synthetic_and_are_not_written_twice(folders)
         before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.nii*")}
         write_brain_phantoms(folder, layout, 3, SIZE)
         assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.nii*")}
+
+
+def test_a_writer_that_was_killed_goes_on_and_others_leave_what_it_left(folders, tmp_path, monkeypatch):
+    replace, files = Path.replace, []
+
+    def stop(self, target):
+        files.append(target)
+        if len(files) == 4:  # of the parameters, and of two volumes
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_brain_phantoms(tmp_path, "miccai", 3, SIZE)
+    monkeypatch.undo()
+    assert len([path for path in tmp_path.rglob("[!.]*.nii.gz")]) == 2
+    with pytest.raises(ValueError, match=r"did not write with .*'seed': 1"):
+        write_brain_phantoms(tmp_path, "miccai", 3, SIZE, seed=1)
+    write_brain_phantoms(tmp_path, "miccai", 3, SIZE)
+    expected = {path.relative_to(folders["miccai"]): path.read_bytes() for path in folders["miccai"].rglob("[!.]*.*")}
+    assert {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("[!.]*.*")} == expected
 
 
 def test_other_content_is_never_written_over(folders, tmp_path):

@@ -10,7 +10,14 @@ import torch
 from fresh import python
 
 from equivariant_nets.experiments import execute, read_experiment
-from equivariant_nets.experiments.execute import _environment, _visible_gpus, evaluation_dir, training_dir
+from equivariant_nets.experiments.execute import (
+    _contents,
+    _environment,
+    _is_finished,
+    _visible_gpus,
+    evaluation_dir,
+    training_dir,
+)
 
 SMALL = {"without": ["vary"], "plot": "rotation", "seeds": [0]}
 
@@ -45,6 +52,29 @@ def test_a_finished_run_is_not_repeated_and_a_new_evaluation_repeats_no_training
     assert execute(other.runs[:1], out) == []
     assert (evaluation_dir(other.runs[0], out) / "angles.txt").read_text() == "[45]"
     assert {path: data for path, data in contents(out).items() if path in before} == before
+
+
+@pytest.mark.faults
+def test_what_was_changed_since_it_was_finished_is_not_finished(tmp_path):
+    training, evaluation = tmp_path / "runs", tmp_path / "runs" / "poses"
+    evaluation.mkdir(parents=True)
+    paths = [training / "model.pt", evaluation / "rotation_dice.csv"]
+    for path in paths:
+        path.write_text("case,dice\na,0.8\nb,0.7\n")
+    for folder in (training, evaluation):
+        assert not _is_finished(folder)
+        (folder / "record.json").write_text(json.dumps({"files": _contents(folder)}))
+        assert _is_finished(folder)
+    for path, is_training_kept in zip(paths, (False, True), strict=True):
+        whole = path.read_text()
+        path.write_text(whole[: whole.index("b,")])  # at the end of a row
+        assert not _is_finished(evaluation)
+        assert _is_finished(training) == is_training_kept
+        path.unlink()
+        assert not _is_finished(evaluation)
+        path.write_text(whole)
+        assert _is_finished(training)
+        assert _is_finished(evaluation)
 
 
 def test_what_failed_is_told_with_the_end_of_its_log_and_the_rest_is_done(experiment_file, tmp_path):

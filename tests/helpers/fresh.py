@@ -67,11 +67,21 @@ def python() -> str:
     return str(stand_in)
 
 
-def run_module(module, *arguments, cwd, **variables):
-    """Run ``python -m module arguments`` in a folder, on one thread, with environment variables added."""
+def run_module(module, *arguments, cwd, kill_after_s=None, **variables):
+    """Run ``python -m module arguments`` in a folder, on one thread, with environment variables added.
+
+    It is killed, without any warning, when it has not ended after ``kill_after_s``.
+    """
     command = [python(), "-m", module, *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=cwd, env=environment, **pipes) as process:
+        try:
+            output = process.communicate(timeout=kill_after_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, *output)
 
 
 def _serve(listener):

@@ -5,12 +5,14 @@ import logging
 import os
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from fresh import run_module
 from monai.data import Dataset
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import AsDiscreted, Compose, Spacingd
@@ -270,13 +272,208 @@ def test_processes_share_the_cases(tmp_path, monkeypatch, processes):
     assert len(files(output)) == 4
 
 
+def cut(size):
+    return lambda path: path.write_bytes(path.read_bytes()[:size])
+
+
+DAMAGES = {
+    "an empty mask": ("a_seg.nii.gz", cut(0)),
+    "a mask without its end": ("a_seg.nii.gz", cut(-9)),
+    "half a mask": ("a_seg.nii.gz", cut(60)),
+    "a mask of zeros": ("a_seg.nii.gz", lambda path: path.write_bytes(bytes(path.stat().st_size))),
+    "a mask of text": ("a_seg.nii.gz", lambda path: path.write_text("no volume")),
+    "an empty preview": ("a_preview.png", cut(0)),
+    "half a preview": ("a_preview.png", cut(1000)),
+    "a preview that is gone": ("a_preview.png", os.unlink),
+    "a mask that is gone": ("a_seg.nii.gz", os.unlink),
+    "an empty record": (".segmented/*.json", cut(0)),
+    "half a record": (".segmented/*.json", cut(40)),
+    "a record of another kind": (".segmented/*.json", lambda path: path.write_text("[1]")),
+    "a record that is gone": (".segmented/*.json", os.unlink),
+    "empty settings": ("segmented_with.json", cut(0)),
+    "half of the settings": ("segmented_with.json", cut(40)),
+    "settings of another kind": ("segmented_with.json", lambda path: path.write_text("[1]")),
+    "a table that is cut": ("cases.csv", cut(90)),
+    "a table that is gone": ("cases.csv", os.unlink),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("name", "damage"), DAMAGES.values(), ids=DAMAGES)
+def test_what_is_damaged_or_gone_is_noticed_and_made_again(name, damage, tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz"), tmp_path / "out"
+    segment(folder, output, previews=True)
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.suffix != ".csv"}
+    row = table(output)[0]
+    (path,) = output.glob(name)
+    damage(path)
+    segment(folder, output, previews=True)
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.suffix != ".csv"} == before
+    assert {**table(output)[0], "status": "", "seconds": ""} == {**row, "status": "", "seconds": ""}
+    assert segment(folder, output, previews=True) == {"a.nii.gz": "finished before"}
+
+
+class After(torch.nn.Module):
+    """Does something once, when so many volumes were segmented: after them, before the next."""
+
+    def __init__(self, count, action):
+        super().__init__()
+        self.count, self.action = count, action
+
+    def forward(self, x):
+        self.count -= 1
+        if self.count == 0:
+            self.action()
+        return (x > 0.5).float()
+
+
+def segment_while(action, folder, output, count=2):
+    """Segment by a network that does something while it computes the second volume."""
+    engine = evaluator(folder, output)
+    engine.network = After(count, action)
+    engine.run()
+
+
+REMOVALS = {
+    "the folder": lambda output: shutil.rmtree(output),
+    "a mask": lambda output: (output / "a_seg.nii.gz").unlink(),
+    "the settings and a mask": lambda output: [
+        (output / name).unlink() for name in ("a_seg.nii.gz", "segmented_with.json")
+    ],
+    "the folder, moved away": lambda output: output.rename(output.with_name("moved")),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+def test_what_is_removed_while_a_run_works_is_told_and_made_again(remove, tmp_path):
+    folder, output = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abc")), tmp_path / "out"
+    with pytest.raises(
+        CohortError, match=r"1 of 3 cases failed(.|\n)*a_seg\.nii\.gz was removed while this command ran"
+    ):
+        segment_while(lambda: remove(output), folder, output)
+    assert statuses(folder, output) == {"a.nii.gz": "failed", "b.nii.gz": "segmented", "c.nii.gz": "segmented"}
+    status = segment(folder, output)
+    assert status["a.nii.gz"] == "segmented"
+    assert files(output) == [f"{name}_seg.nii.gz" for name in "abc"]
+
+
+@pytest.mark.faults
+def test_images_that_go_while_a_run_works_fail_alone(tmp_path):
+    folder, output = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abcd")), tmp_path / "out"
+
+    def spoil():
+        (folder / "c.nii.gz").unlink()
+        cut(200)(folder / "d.nii.gz")
+
+    with pytest.raises(CohortError, match="2 of 4 cases failed, the others are segmented"):
+        segment_while(spoil, folder, output)
+    assert files(output) == ["a_seg.nii.gz", "b_seg.nii.gz"]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("length", [255, 254, 251])
+def test_a_name_that_is_too_long_for_its_results_fails_alone(length, tmp_path):
+    name = "x" * (length - len(".nii.gz")) + ".nii.gz"
+    folder, output = write_images(tmp_path / "in", name, "a.nii.gz"), tmp_path / "out"
+    for status in ("segmented", "finished before"):
+        with pytest.raises(CohortError, match=r"1 of 2 cases failed(.|\n)*name too long"):
+            segment(folder, output)
+        assert statuses(folder, output) == {name: "failed", "a.nii.gz": status}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_an_output_that_is_not_finite_is_no_segmentation(value, tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    engine = evaluator(folder, output)
+    engine.network.forward = lambda x: x * value
+    with pytest.raises(CohortError, match=r"^2 of 2 cases failed\. See(.|\n)*336 of 336 values that are not finite"):
+        engine.run()
+    assert files(output) == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["a_seg.nii.gz", ".json", "segmented_with.json", "cases.csv", ".owner.json"])
+def test_a_full_disk_is_told_with_the_file_and_a_rerun_makes_what_lacks(name, tmp_path, monkeypatch):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    sync = os.fsync
+
+    def fail(descriptor):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(name):
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(
+        (CohortError, OSError), match=r"cannot be written: No space left on device\. Nothing of it is left"
+    ):
+        segment(folder, output)
+    monkeypatch.undo()
+    assert not [path for path in output.rglob(".*.*") if path.is_file() and path.name != ".owner.lock"]
+    assert set(segment(folder, output, overwrite=name == ".json").values()) <= {"segmented", "finished before"}
+    assert files(output) == ["a_seg.nii.gz", "b_seg.nii.gz"]
+
+
+@pytest.mark.faults
+def test_a_disk_too_full_for_the_table_still_tells_what_failed(tmp_path, monkeypatch):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz"), tmp_path / "out"
+    (folder / "a.nii.gz").write_bytes(b"no image")
+    write = cohort.write_text
+
+    def fail(path, text):
+        if path.name == "cases.csv":
+            raise OSError("cases.csv cannot be written: No space left on device.")
+        write(path, text)
+
+    monkeypatch.setattr(cohort, "write_text", fail)
+    with pytest.raises(CohortError, match=r"1 of 1 cases failed\. cases\.csv cannot be written(.|\n)*a\.nii\.gz: "):
+        segment(folder, output)
+
+
+@pytest.mark.faults
+def test_a_link_in_place_of_a_result_is_replaced_and_its_target_stays(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    for name in ("a_seg.nii.gz", ".a_seg.nii.gz"):
+        target = tmp_path / "target"
+        target.write_bytes(b"of somebody else")
+        (output / name).unlink(missing_ok=True)
+        (output / name).symlink_to(target)
+        assert segment(folder, output, overwrite=True) == {"a.nii.gz": "segmented"}
+        assert target.read_bytes() == b"of somebody else"
+        assert not (output / "a_seg.nii.gz").is_symlink()
+
+
+@pytest.mark.faults
+def test_a_second_network_is_refused_while_the_first_segments_and_may_follow(tmp_path):
+    folder, output = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abc")), tmp_path / "out"
+    helpers, results = str(Path(__file__).parents[1] / "helpers"), []
+    path = os.pathsep.join([helpers, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    def start():
+        results.append(run_module("segment_otherwise", folder, output, cwd=tmp_path, PYTHONPATH=path))
+
+    segment_while(start, folder, output)
+    assert results[0].returncode == 1
+    assert f"out is in use by process {os.getpid()} on " in results[0].stderr
+    for name in "abc":  # of one network, all of them
+        image = nib.load(folder / f"{name}.nii.gz").get_fdata()
+        assert np.array_equal(nib.load(output / f"{name}_seg.nii.gz").get_fdata(), image > 0.5)
+    start()
+    assert results[1].returncode == 0, results[1].stderr
+    for name in "abc":
+        image = nib.load(folder / f"{name}.nii.gz").get_fdata()
+        assert np.array_equal(nib.load(output / f"{name}_seg.nii.gz").get_fdata(), image > 0.9)
+
+
 def test_results_of_unknown_origin_are_kept(tmp_path):
     folder = write_images(tmp_path / "in", "a.nii.gz", "a_seg.nii.gz")
     before = (folder / "a_seg.nii.gz").read_bytes()
     with pytest.raises(FileExistsError, match=r"a_seg\.nii\.gz exists, and no segmented_with\.json"):
         segment(folder, folder)
     assert (folder / "a_seg.nii.gz").read_bytes() == before
-    assert files(folder, "*") == ["a.nii.gz", "a_seg.nii.gz"]
+    assert files(folder, "[!.]*") == ["a.nii.gz", "a_seg.nii.gz"]
 
 
 def test_two_images_of_one_name_are_named(tmp_path):

@@ -1,18 +1,20 @@
 """Laws of resuming: the parts of a training make the whole."""
 
 import logging
+import pathlib
 
 import pytest
 import torch
 from ignite.engine import Events
 from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import CheckpointSaver, EarlyStopHandler, LrScheduleHandler, ValidationHandler
+from monai.handlers import EarlyStopHandler, LrScheduleHandler, ValidationHandler
 from monai.transforms import Compose, RandAffined, RandGaussianNoised
 from monai.utils import set_determinism
 from torch import distributed, nn
 from torch.utils.data import DistributedSampler
 
+from equivariant_nets.training.checkpoints import CheckpointSaver
 from equivariant_nets.training.gradients import GradientClipper
 from equivariant_nets.training.resume import TrainingState
 
@@ -30,7 +32,9 @@ class Training:
     def __init__(
         self, folder, resume=False, seed=0, epoch_length=None, num_workers=0, channels=2, patience=9, writes=True,
         stop=None, loss=None, max_norm=None, interval=1, std=0.5, learning_rate=0.05, value=4.0, batch_size=1,
+        scores=SCORES,
     ):  # fmt: skip
+        self.scores = scores
         self.several = distributed.is_initialized()
         rank = distributed.get_rank() if self.several else 0
         set_determinism(seed + rank)
@@ -75,7 +79,7 @@ class Training:
 
     def score(self, engine):
         state = engine.state
-        state.metrics["score"] = SCORES[state.epoch - 1]
+        state.metrics["score"] = self.scores[state.epoch - 1]
         if state.metrics["score"] > state.best_metric:
             state.best_metric, state.best_metric_epoch = state.metrics["score"], state.epoch
 
@@ -171,6 +175,84 @@ def test_a_checkpoint_that_a_kill_left_torn_is_written_again(damage, tmp_path):
     assert same_results(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", ["lost", "torn"])
+def test_the_best_weights_of_a_finished_training_are_written_again_or_said_to_be_lost(damage, tmp_path):
+    def spoil(path):
+        path.write_bytes(path.read_bytes()[:500]) if damage == "torn" else path.unlink()
+
+    for folder, scores in (("last", (0.1, 0.2, 0.3, 0.4)), ("second", SCORES)):
+        Training(tmp_path / folder, scores=scores).run()
+    expected = read(tmp_path / "last" / "model.pt")
+    for folder in ("last", "second"):
+        spoil(tmp_path / folder / "model.pt")
+    Training(tmp_path / "last", resume=True).run()
+    assert same(read(tmp_path / "last" / "model.pt"), expected)
+    with pytest.raises(ValueError, match=r"second/model\.pt, the best weights, of epoch 2, is .* ended: .* Put a copy"):
+        Training(tmp_path / "second", resume=True).run()
+
+
+class Diverges(nn.MSELoss):
+    """A loss whose gradients, or itself, are not finite from a step of the second epoch on."""
+
+    def __init__(self, is_seen):
+        super().__init__()
+        self.is_seen = is_seen
+        self.steps = 0
+
+    def forward(self, prediction, label):
+        self.steps += 1
+        loss = super().forward(prediction, label)
+        if self.steps < 8:
+            return loss
+        if self.is_seen:
+            return loss + torch.inf  # whose gradient is finite
+        return loss + torch.sqrt(prediction.sum() * 0)  # finite, with a slope that is not
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("is_seen", [True, False], ids=["loss", "weights"])
+@pytest.mark.parametrize("interval", [1, 4], ids=["validated", "before the validation"])
+def test_a_training_that_diverges_ends_with_an_error_and_saves_nothing(is_seen, interval, tmp_path):
+    interrupted(tmp_path, Events.EPOCH_STARTED(once=2), interval=interval)
+    if interval == 4:
+        (tmp_path / "model.pt").write_bytes(b"of an earlier training")
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    training = Training(tmp_path, interval=interval, loss=Diverges(is_seen), resume="false")
+    with pytest.raises(ValueError, match=r"diverged|not finite") as caught:
+        training.run()
+    assert "smaller --learning_rate" in str(caught.value) or "--ckpt_path" in str(caught.value)
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    assert read(tmp_path / "training_state.pt")["epoch"] == 1
+    assert all(value.isfinite().all() for value in read(tmp_path / "training_state.pt")["network"].values())
+    assert after["training_state_previous.pt"] == before["training_state.pt"]
+    if interval == 4:
+        assert after["model.pt"] == before["model.pt"]
+    else:
+        assert all(value.isfinite().all() for value in read(tmp_path / "model.pt").values())
+
+
+@pytest.mark.faults
+def test_who_is_killed_while_the_best_weights_are_written_leaves_the_former(tmp_path, monkeypatch):
+    """At each moment: the file under its name is whole."""
+    seen, replace = [], pathlib.Path.replace
+
+    def look(self, target):
+        seen.append((tmp_path / "model.pt").exists() and read(tmp_path / "model.pt") is not None)
+        return replace(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", look)
+    unlink = pathlib.Path.unlink
+
+    def never(self, missing_ok=False):
+        assert self.name != "model.pt"
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(pathlib.Path, "unlink", never)
+    Training(tmp_path).run()
+    assert sum(seen) >= len(seen) - 2  # but before the first
+
+
 def test_a_training_that_was_stopped_early_stays_so(tmp_path):
     whole = Training(tmp_path / "whole", patience=1).run()
     assert whole.trainer.state.epoch == 3
@@ -197,7 +279,7 @@ def test_a_trainer_that_runs_again_for_more_epochs_keeps_its_state(tmp_path):
     training.run()
     Training(tmp_path / "whole").run()
     assert same(training.network.state_dict(), read(tmp_path / "whole" / "training_state.pt")["network"])
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["model.pt", "training_state.pt"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*") if path.is_file()) == ["model.pt", "training_state.pt"]
 
 
 def test_without_a_file_a_training_starts_from_the_beginning_and_says_so(tmp_path, caplog):

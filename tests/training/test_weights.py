@@ -1,11 +1,14 @@
 """Laws of the weights that evaluation and inference use: those that were meant, or an error, and said in the log."""
 
+import io
 import logging
 import os
+import pickle
 
 import pytest
 import torch
 
+from equivariant_nets.errors import find_cause
 from equivariant_nets.training.weights import WeightsPath, load_weights, weights_name
 
 
@@ -80,24 +83,76 @@ def test_tables_tell_weights_of_one_path_apart(folders):
     assert weights_name(None) == "in memory"
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"no weights", "is damaged, or no file of weights. Give --ckpt_path"),
-        (b"", "is damaged, or no file of weights"),
-        ({"fingerprint": {}, "network": {}}, "holds the state of a training, and no weights alone"),
-        ([1, 2], "holds a list, and no weights alone"),
-    ],
-)
-def test_a_file_that_holds_something_else_is_named(tmp_path, content, problem):
+class Code:
+    """Runs code where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("marker",)
+
+
+WHOLE = {"weight": torch.rand(1, 2), "bias": torch.rand(1)}
+
+
+def cut(size):
+    """A file of weights with what lies in its middle, its end or nearly all of it missing."""
+    buffer = io.BytesIO()
+    torch.save(WHOLE, buffer)
+    return buffer.getvalue()[:size]
+
+
+def flipped():
+    data = bytearray(cut(None))
+    data[data.index(WHOLE["weight"].numpy().tobytes())] ^= 255
+    return bytes(data)
+
+
+DAMAGED = "is damaged, or no file of weights. Give --ckpt_path"
+NOT_FINITE = r"holds values that are not finite, in .*bias: the training that wrote it diverged. Train again"
+OTHER = "holds the weights of another network. Give the options that it was trained with"
+BAD_WEIGHTS = {
+    "text": (b"no weights", DAMAGED),
+    "empty": (b"", DAMAGED),
+    "zeros": (bytes(4096), DAMAGED),
+    "one byte": (cut(1), DAMAGED),
+    "its start": (cut(100), DAMAGED),
+    "half": (cut(700), DAMAGED),
+    "without its end": (cut(-1), DAMAGED),
+    "a bit": (flipped(), DAMAGED),
+    "pickle": (pickle.dumps(WHOLE, protocol=2), DAMAGED),
+    "pickle that runs code": (pickle.dumps(Code(), protocol=2), DAMAGED),
+    "code": (Code(), DAMAGED),
+    "network": (torch.nn.Linear(2, 1), DAMAGED),
+    "state of a training": ({"fingerprint": {}, "network": {}}, "holds the state of a training, and no weights alone"),
+    "list": ([1, 2], "holds a list, and no weights alone"),
+    "tensor": (torch.zeros(2), "holds a Tensor, and no weights alone"),
+    "NaN": ({**WHOLE, "bias": torch.tensor([torch.nan])}, NOT_FINITE),
+    "infinity": ({"model": {**WHOLE, "bias": torch.tensor([-torch.inf])}}, NOT_FINITE),
+    "other shape": ({**WHOLE, "bias": torch.zeros(2)}, OTHER),
+    "other names": ({"kernel": torch.zeros(2)}, OTHER),
+    "no tensors": ({"weight": 1, "bias": "x"}, OTHER),
+    "a list for a state": ({"model": [1, 2]}, OTHER),
+    "nothing": ({}, OTHER),
+}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("content", "problem"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
+def test_a_file_that_holds_something_else_is_named_and_nothing_advises_to_trust_it(
+    tmp_path, content, problem, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "other.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(ValueError, match=problem) as caught:
+    with pytest.raises((ValueError, RuntimeError), match=problem) as caught:
         load_weights(torch.nn.Linear(2, 1), path, tmp_path)
-    assert str(path) in str(caught.value)
+    words = find_cause(caught.value)
+    assert words.is_told  # so that it ends with this, and without a traceback
+    assert words.text.startswith(str(path))
+    assert "weights_only" not in words.text
+    assert not (tmp_path / "marker").exists()
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,21 @@ def enlarge(bundle):
         file.truncate(26 * 10**6)
 
 
+def link_out(file):
+    """Put a link to what lies outside in the place of a file, or of the folder that holds it."""
+
+    def link(bundle):
+        outside = bundle.root.parent / "outside"
+        path = bundle.root / file
+        if path.is_dir():
+            path.rename(outside)
+        else:
+            outside.write_text("private")
+        path.symlink_to(outside)
+
+    return link
+
+
 def list_large(**entry):
     return write("large_files.json", json.dumps({"large_files": [{**LARGE, **entry}]}))
 
@@ -54,6 +69,11 @@ FILES = {
     "no metadata": (remove("configs/metadata.json"), "metadata.json: missing"),
     "empty": (write("docs/data_license.txt", ""), "data_license.txt: empty"),
     "left behind": (write("configs/monailabel_train.json", "{}"), "no archive takes this file"),
+    "a link out": (
+        link_out("docs/picture.png"),
+        "picture.png: leads out of the bundle, to .*outside, which an archive",
+    ),
+    "a folder that is a link": (link_out("docs"), "README.md: leads out of the bundle, to .*outside/README.md"),
     "large": (enlarge, "26.0 MB; legal are 25 MB"),
     "weights": (remove("models/model.pt"), "the bundle has no models/model.pt, and its card does not say so. Put them"),
     "hash missing": (list_large(hash_val=""), "'models/model.pt' has no hash_val"),

@@ -132,8 +132,13 @@ def _save(array):
     return lambda path: Image.fromarray(array).save(path)
 
 
+def _save_pages(path):
+    first, second = (Image.fromarray(photograph(np.random.RandomState(seed))[0]) for seed in (0, 1))
+    first.save(path, format="TIFF", save_all=True, append_images=[second])
+
+
 BAD_PHOTOGRAPHS = {
-    "grey": (_save(photograph(np.random.RandomState(0))[1]), "number of channels is 1; legal is 3"),
+    "two pages": (_save_pages, "it has 2 pages; legal is one photograph"),
     "constant": (_save(np.full((40, 40, 3), 90, np.uint8)), "must not be constant"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "truncated, damaged"),
     "text": (lambda path: path.write_text("not a photograph"), "truncated, damaged"),

@@ -97,7 +97,9 @@ def _with_affine_of(reference: Any, other: Any) -> Any:
         return other
     if torch.equal(reference.affine, other.affine):
         return other
-    return MetaTensor(other, affine=reference.affine.clone(), meta=other.meta)
+    moved = other.clone()
+    moved.affine = reference.affine.clone()
+    return moved
 
 
 def _check_spacing(volume: Any, key: Hashable) -> None:

@@ -173,7 +173,7 @@ def test_a_photograph_of_any_storage_has_the_mask_of_what_is_seen(get_bundle, ge
     features, weights_file = bundle.tiny["features"], tmp_path / "random.pt"
     torch.save(get_network(bundle.root, features).state_dict(), weights_file)
     options = {"dataset_dir": str(folder), "output_dir": str(tmp_path / "out"), "ckpt_path": str(weights_file)}
-    run_here(bundle.root, "inference.json", features=features, threshold=0.5, field_of_view_pixels=40, **options)
+    run_here(bundle.root, "inference.json", features=features, threshold=0.1, field_of_view_pixels=40, **options)
     masks = {path.name.split("_")[0]: np.asarray(Image.open(path)) for path in tmp_path.glob("out/*_vessels.png")}
     plain = masks.pop("plain")
     assert 0 < (plain > 0).mean() < 1

@@ -30,7 +30,7 @@ OTHERS = {
     "RAS": "LPS", "bilinear": "nearest", "nearest": "bilinear", "bicubic": "bilinear", "one_hot": "nearest",
     "border": "zeros", "zeros": "border", "reflection": "border", "gaussian": "constant", "longest": "all",
     "instance": "batch", "batch": "instance", "none": "lattice", "full": "moderate", "moderate": "full",
-    "PILReader": "NibabelReader", "PILWriter": "NibabelWriter", "blur": "average", "D8": "C4", "V4": "O",
+    "PILReader": "NibabelReader", "equivariant_nets.data.PhotographReader": "PILReader", "PILWriter": "NibabelWriter", "blur": "average", "D8": "C4", "V4": "O",
     "dice_ce": "dice", "classes": "regions", "whole": "regions", "silu": "relu", "mean": "max",
     "$torch.uint8": "$torch.int16", "$numpy.uint8": "$numpy.uint16", "constant": "reflect", "edge": "reflect",
     "$math.pi": "$math.pi / 2", "$math.radians(20)": "$math.radians(10)",

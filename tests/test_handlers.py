@@ -19,6 +19,7 @@ from PIL import Image
 from equivariant_nets.evaluation.metrics import MetricsWithoutBest
 from equivariant_nets.evaluation.tables import ClassMetricsSaver
 from equivariant_nets.inference.previews import PreviewSaver
+from equivariant_nets.pictures import volume_with_labels
 from equivariant_nets.training.gradients import GradientClipper
 from equivariant_nets.training.weights import CheckpointLoader, WeightsLoader
 
@@ -104,6 +105,26 @@ def test_a_preview_shows_a_volume_alike_in_every_orientation_of_the_file(tmp_pat
     PreviewSaver(tmp_path / "out").attach(engine)
     engine.run([0])
     assert np.array_equal(pixels(tmp_path), upright)
+
+
+def test_a_preview_names_planes_sides_classes_and_what_they_measure(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("equivariant_nets.pictures.save_figure", lambda figure, path: figures.append(figure))
+    label = np.zeros((6, 7, 8), int)
+    volume_with_labels(label, label, tmp_path / "none.png", title="case")
+    label[1:3, 2:4, 3:5] = 2
+    options = {"spacing_mm": (1, 2, 3), "class_names": ["anterior", "posterior"], "title": "Пациент $1_2$ \U000f0000"}
+    volume_with_labels(label, label, tmp_path / "some.png", **options)
+    none, some = figures
+    assert [text.get_text() for text in none.texts] == ["case", "Nothing was found: no voxel is labelled."]
+    assert some.get_suptitle() == r"Пациент $1_2$ \U000f0000"  # a character that no font has
+    assert [text.get_text() for text in some.legends[0].texts] == [
+        "anterior: nothing found",
+        "posterior: 8 voxels, 0.048 mL",
+    ]
+    assert [panel.get_title() for panel in some.axes] == ["sagittal", "coronal", "axial", "", "", ""]
+    sides = [[text.get_text() for text in panel.texts] for panel in some.axes]
+    assert sides == [["P", "A"], ["L", "R"], ["L", "R"]] * 2
 
 
 def test_a_preview_shows_the_first_of_several_channels_or_files(tmp_path):

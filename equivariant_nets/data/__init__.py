@@ -23,13 +23,16 @@ from equivariant_nets.data.brain_tumor import (
     tumor_phantom,
     write_tumor_phantoms,
 )
-from equivariant_nets.data.checks import CheckVolumed, LoadVolumed
+from equivariant_nets.data.checks import CheckVolumed
 from equivariant_nets.data.filling import NormalizeContentd, ZeroBackgroundd, filling_mask, is_content
 from equivariant_nets.data.fundus import FieldOfViewd, NormalizeFundusd, PatchDataset, direction_shares
 from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
 from equivariant_nets.data.images import image_datalist
+from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.data.phantoms import phantom, phantom_datalist, write_phantoms
+from equivariant_nets.data.photographs import PhotographReader
 from equivariant_nets.data.retina import retina_datalist
+from equivariant_nets.data.writing import SegmentationWriter
 
 __all__ = [
     "LABEL_TABLES",
@@ -42,8 +45,10 @@ __all__ = [
     "NormalizeContentd",
     "NormalizeFundusd",
     "PatchDataset",
+    "PhotographReader",
     "RegionLoss",
     "RegionsToLabeld",
+    "SegmentationWriter",
     "StructuresFromLabelsd",
     "UnifyTumorLabelsd",
     "ZeroBackgroundd",

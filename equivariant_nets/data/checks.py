@@ -2,110 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
+import logging
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from monai.config import DtypeLike, KeysCollection, PathLike
-from monai.data import ImageReader, MetaTensor
-from monai.transforms import LoadImage, LoadImaged, MapTransform
-from monai.utils import ImageMetaKey, MetaKeys, ensure_tuple
-from tqdm import tqdm
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import ImageMetaKey
 
-__all__ = ["CheckVolumed", "LoadVolumed"]
+from equivariant_nets.data.geometry import affine_distance_voxels, spacing_mm
+from equivariant_nets.data.notices import warn_once
+from equivariant_nets.data.spacing import check_spacing
+
+__all__ = ["CheckVolumed"]
+
+_logger = logging.getLogger(__name__)
 
 SHAPES = {
     2: ("(C, W, H), a channel axis and two spatial axes", "Give a 2-D image"),
     3: ("(C, D, H, W), a channel axis and three spatial axes", "Give a 3-D volume rather than a slice"),
 }
 CHANNEL_FILES = "channel_files"  # in the metadata of an image of several files: the file of each channel
-_AFFINE_TOLERANCE_MM = 1e-3
+_ROUNDING = 1e-3  # of a label that a slope (scl_slope) or another program's arithmetic makes no whole number
 _MAX_LISTED = 5
 
 
-class LoadVolumed(LoadImaged):
-    """:class:`monai.transforms.LoadImaged` for volumes, channel first, with errors that name the file and the cause.
-
-    A volume without a channel axis gets one: (D, H, W) becomes (1, D, H, W). A list of files becomes one image, with
-    their channels in the order of the list and the metadata of the first; its ``channel_files`` names the file of each
-    channel.
-
-    Args:
-        keys: keys of the files to load.
-        reader: reader name or class as in ``LoadImaged``; None chooses by the file's extension.
-        dtype: data type of the loaded tensors.
-        image_only: whether to leave out the separate metadata dictionary.
-        ensure_channel_first: whether to move or add the channel axis first.
-        allow_missing_keys: whether a key may be absent, such as the label at inference.
-
-    Raises:
-        FileNotFoundError: on call, a file does not exist.
-        ValueError: on call, a file cannot be read: truncated, damaged, or of an unknown format; or the files of a list
-            differ in spatial shape or affine.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        reader: type[ImageReader] | str | None = None,
-        dtype: DtypeLike = np.float32,
-        image_only: bool = True,
-        ensure_channel_first: bool = True,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, image_only=image_only, allow_missing_keys=allow_missing_keys)
-        self._loader = _LoadVolume(reader, image_only, dtype, ensure_channel_first)
-
-    def __repr__(self) -> str:  # MONAI names the transform that failed
-        return f"LoadVolumed(keys={self.keys})"
-
-
-class _LoadVolume(LoadImage):
-    def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
-        files = [str(Path(file).expanduser()) for file in ensure_tuple(filename)]
-        for file in files:
-            if not Path(file).exists():
-                raise FileNotFoundError(f"{file} does not exist. Check the path and the data list it comes from.")
-        # MONAI stacks a list by itself, but names no file then, and takes rounding errors for another affine.
-        groups = [[file] for file in files] if self.ensure_channel_first else [files]
-        loaded = [self._load(group, reader) for group in groups]
-        if len(loaded) == 1:
-            return loaded[0]
-        image = _concatenated(loaded if self.image_only else [image for image, _ in loaded], files)
-        return image if self.image_only else (image, getattr(image, "meta", loaded[0][1]))
-
-    def _load(self, files: list[str], reader: ImageReader | None) -> Any:
-        try:
-            return super().__call__(files, reader)
-        except Exception as error:  # readers fail with errors of any type: zlib.error, EOFError, OSError, KeyError...
-            cause = (str(error).strip() or "no details").splitlines()[0]
-            raise ValueError(
-                f"{', '.join(files)} cannot be read ({type(error).__name__}: {cause}). The file is truncated, damaged, "
-                "or not an image of a supported format. Copy or export it again, for example as .nii.gz."
-            ) from None
-
-
-def _concatenated(images: list[torch.Tensor], files: list[str]) -> torch.Tensor:
-    for image, file in zip(images, files, strict=True):
-        check_same_grid(images[0], image, files[0], file)
-    channels = torch.cat([torch.as_tensor(np.asarray(image)) for image in images])
-    if not isinstance(images[0], MetaTensor):
-        return channels
-    channel_files = [file for image, file in zip(images, files, strict=True) for _ in image]
-    return MetaTensor(channels, meta={**images[0].meta, MetaKeys.ORIGINAL_CHANNEL_DIM: 0, CHANNEL_FILES: channel_files})
-
-
 class CheckVolumed(MapTransform):
-    """Check loaded volumes, and their label where there is one, and return them unchanged.
+    """Check loaded volumes, and their label where there is one, and return them, but for rounding, unchanged.
 
     It stands behind :class:`LoadVolumed`, where arrays are channel first, (C, D, H, W), and still have the values of
-    the file. Tensors with metadata, plain tensors and arrays are legal; without metadata no affine is compared.
+    the file. Tensors with metadata, plain tensors and arrays are legal; without metadata no affine is compared, and no
+    spacing checked. A spacing that costs accuracy is logged as a warning.
+
+    Labels within a thousandth of a whole number become it. All files of an item get the affine of the first image,
+    from which theirs may differ by a tenth of a voxel.
 
     Args:
         image_keys: keys of the images. Each is numeric, finite, of ``spatial_dims`` spatial axes, and no channel is
-            constant. All of them have one spatial shape and affine.
+            constant. All of them have one spatial shape and affine. Volumes have a spacing that MRI of a head can have.
         label_key: key of the label map: one channel of whole numbers on the images' grid. Data without this key, as
             at inference, passes.
         num_channels: channels that each image must have.
@@ -142,12 +79,50 @@ class CheckVolumed(MapTransform):
         for key in self.key_iterator(d):
             array = _checked_array(d[key], key, self.num_channels, self.spatial_dims)
             _check_not_constant(array, d[key], key)
+            if self.spatial_dims == 3:
+                _check_spacing(d[key], key)
             check_same_grid(reference, d[key], reference_name, describe_volume(d[key], key))
+            d[key] = _with_affine_of(reference, d[key])
         if self.label_key is not None and self.label_key in d:
             label = d[self.label_key]
             check_label(label, self.label_key, self.num_classes, self.spatial_dims)
             check_same_grid(reference, label, reference_name, describe_volume(label, self.label_key))
+            d[self.label_key] = _with_affine_of(reference, round_label(label))
         return d
+
+
+def _with_affine_of(reference: Any, other: Any) -> Any:
+    """A volume with the affine of another, where both have one: what resamples both must not see two grids."""
+    if other is reference or not (isinstance(reference, MetaTensor) and isinstance(other, MetaTensor)):
+        return other
+    if torch.equal(reference.affine, other.affine):
+        return other
+    moved = other.clone()
+    moved.affine = reference.affine.clone()
+    return moved
+
+
+def _check_spacing(volume: Any, key: Hashable) -> None:
+    if not isinstance(volume, MetaTensor):
+        return
+    name = describe_volume(volume, key)
+    try:
+        warning = check_spacing(spacing_mm(volume.affine), volume.shape[1:])
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if warning:
+        warn_once(_logger, f"{name}: {warning}")
+
+
+def round_label(label: Any) -> Any:
+    """A label map whose values within a thousandth of a whole number are that number; others are as they were."""
+    if isinstance(label, torch.Tensor):
+        if not label.is_floating_point():
+            return label
+        whole = label.round()
+        return torch.where((label - whole).abs() <= _ROUNDING, whole, label)
+    whole = np.round(label)
+    return np.where(np.abs(label - whole) <= _ROUNDING, whole, label).astype(np.asarray(label).dtype)
 
 
 def check_label(label: Any, key: Hashable, num_classes: int | None = None, spatial_dims: int = 3) -> None:
@@ -157,7 +132,7 @@ def check_label(label: Any, key: Hashable, num_classes: int | None = None, spati
         ValueError: it is not one channel of the whole numbers from 0 to ``num_classes - 1``.
     """
     array = _checked_array(label, key, 1, spatial_dims)
-    _check_label_values(array, describe_volume(label, key), num_classes)
+    _check_label_values(round_label(array), describe_volume(label, key), num_classes)
 
 
 def describe_volume(value: Any, key: Hashable, channel: int | None = None) -> str:
@@ -212,54 +187,22 @@ def _check_label_values(array: np.ndarray, name: str, num_classes: int | None) -
     limit = np.inf if num_classes is None else num_classes - 1
     bad = np.unique(array[(array != np.round(array)) | (array < 0) | (array > limit)])
     if bad.size:
-        listed = ", ".join(f"{value:g}" for value in bad[:_MAX_LISTED]) + (", ..." if bad.size > _MAX_LISTED else "")
         legal = "whole numbers from 0" + ("" if num_classes is None else f" to {num_classes - 1}")
         raise ValueError(
-            f"{name}: the label values {listed} are not legal; legal are {legal}. Map the labels to these classes, "
-            "and resample label maps with nearest-neighbour interpolation only."
+            f"{name}: the label values {listed_values(bad)} are not legal; legal are {legal}. Map the labels to these "
+            "classes, and resample label maps with nearest-neighbour interpolation only."
         )
 
 
-def file_problems(files: Mapping[str, PathLike], check: Callable[[str, Any], None]) -> Iterator[str]:
-    """Load the files of one case, each on its own, and say all that is wrong, at most one text a file and grid.
-
-    Args:
-        files: by key.
-        check: is called with the key and the loaded volume, and raises ValueError where something is wrong with it.
-    """
-    volumes: dict[str, Any] = {}
-    for key, file in files.items():
-        try:
-            volumes |= LoadVolumed(key)({key: file})
-            check(key, volumes[key])
-        except (FileNotFoundError, ValueError) as error:
-            yield str(error)
-    named = [(describe_volume(volume, key), volume) for key, volume in volumes.items()]
-    for name, volume in named[1:]:
-        try:
-            check_same_grid(named[0][1], volume, named[0][0], name)
-        except ValueError as error:
-            yield str(error)
-
-
-def case_problems(cases: Collection[tuple[str, Mapping[str, PathLike], Callable[[str, Any], None]]]) -> list[str]:
-    """All that is wrong with the files of a data set, with a progress bar: of each case its name, and the
-    :func:`file_problems` of its files by its check."""
-    return [
-        f"{name}: {problem}"
-        for name, files, check in tqdm(cases, desc="checking cases")
-        for problem in file_problems(files, check)
-    ]
-
-
-def exit_with_problems(problems: Sequence[str], dataset_dir: PathLike, *advice: str) -> None:
-    """End the command that checked a data set with all that is wrong, and status 1, if anything is."""
-    if problems:
-        raise SystemExit("\n".join([*problems, *advice, f"error: {len(problems)} problems in {dataset_dir}"]))
+def listed_values(values: np.ndarray) -> str:
+    """The first values, each in as many digits as tell it from every other of its type."""
+    listed = [str(value).removesuffix(".0") for value in values[:_MAX_LISTED]]
+    return ", ".join(listed) + (", ..." if len(values) > _MAX_LISTED else "")
 
 
 def check_same_grid(reference: Any, other: Any, reference_name: str, name: str) -> None:
-    """Check that two channel-first volumes have one spatial shape and, where both have metadata, one affine.
+    """Check that two channel-first volumes have one spatial shape and, where both have metadata, one affine, but for
+    a tenth of a voxel at their corners.
 
     Raises:
         ValueError: they have not; the message calls them by the names given.
@@ -271,10 +214,10 @@ def check_same_grid(reference: Any, other: Any, reference_name: str, name: str) 
         )
     if not (isinstance(reference, MetaTensor) and isinstance(other, MetaTensor)):
         return
-    difference = float(np.abs(np.asarray(reference.affine) - np.asarray(other.affine)).max())
-    if not difference <= _AFFINE_TOLERANCE_MM:
+    if distance := affine_distance_voxels(reference.affine, other.affine, reference.shape[1:]):
+        difference = float(np.abs(np.asarray(reference.affine) - np.asarray(other.affine)).max())
         raise ValueError(
-            f"{name}: the affine differs from that of {reference_name} by up to {difference:g} mm; legal is "
-            f"{_AFFINE_TOLERANCE_MM:g} mm. Check that the files belong to one case, or resample one to the grid of the "
-            "other."
+            f"{name}: the affine differs from that of {reference_name} by up to {difference:g} mm, which moves a "
+            f"corner of the volume by {distance:.3g} voxels; legal is a tenth of a voxel. Check that the files belong "
+            "to one case, or resample one to the grid of the other."
         )

@@ -28,7 +28,8 @@ Case = TypeVar("Case")
 
 # Endings of images. What stands behind another dot belongs to the name: scan_v1.2 is a file, or a folder, of its own.
 _ENDING = re.compile(
-    r"\.(nii|img|hdr|mha|mhd|nrrd|nhdr|mgh|mgz|dcm|ima|npy|npz|png|jpe?g|bmp|gif|tiff?|ppm|pgm)(\.gz)?$", re.IGNORECASE
+    r"\.(nii|img|hdr|mha|mhd|nrrd|nhdr|mgh|mgz|dcm|ima|npy|npz|png|jpe?g|bmp|gif|tiff?|ppm|pgm|webp|jp2)(\.gz)?$",
+    re.IGNORECASE,
 )
 _SUBSET_SEED = 0
 _MAX_LISTED = 10
@@ -37,8 +38,11 @@ _MAX_LISTED = 10
 def read_manifest(dataset_dir: str | Path, advice: str) -> dict[str, Any]:
     """The content of ``dataset_dir/dataset.json``.
 
+    nnU-Net, from its second version on, lists no cases there: they are those of ``labelsTr``, and become ``training``
+    here.
+
     Args:
-        dataset_dir: folder in the layout of the Medical Segmentation Decathlon.
+        dataset_dir: folder in the layout of the Medical Segmentation Decathlon, or of nnU-Net.
         advice: what the user should do when the data is not there; it ends the error message.
 
     Raises:
@@ -52,12 +56,26 @@ def read_manifest(dataset_dir: str | Path, advice: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no dataset.json, so it is no complete data set. {advice}")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors write a byte-order mark
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}). {advice}") from None
     if not isinstance(manifest, dict):
         raise ValueError(f"{path} holds a JSON {type(manifest).__name__}, not the object of a Decathlon task. {advice}")
+    if "training" not in manifest and "file_ending" in manifest:
+        manifest["training"] = _nnunet_entries(folder, manifest)
     return manifest
+
+
+def _nnunet_entries(folder: Path, manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The cases of a folder of nnU-Net, as the Decathlon lists them; of several channels, the image is a list."""
+    ending = str(manifest["file_ending"])
+    channels = range(max(1, len(manifest.get("channel_names", ()))))
+    names = [path.name.removesuffix(ending) for path in sorted((folder / "labelsTr").glob(f"[!.]*{ending}"))]
+    entries = []
+    for name in names:
+        images = [f"imagesTr/{name}_{channel:04d}{ending}" for channel in channels]
+        entries.append({"image": images[0] if len(images) == 1 else images, "label": f"labelsTr/{name}{ending}"})
+    return entries
 
 
 def paired_cases(dataset_dir: str | Path, entries: object, advice: str) -> list[dict[str, str]]:
@@ -92,9 +110,17 @@ def manifest_cases(dataset_dir: str | Path, entries: object, advice: str) -> lis
     for entry in entries:
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
             raise ValueError(f'{path} holds the entry {entry!r}; a labelled case is {{"image": ..., "label": ...}}.')
-        case = {key: str(folder / entry[key]) for key in ("image", "label")}
+        case = {key: str(folder / entry[key].replace("\\", "/")) for key in ("image", "label")}  # written on Windows
+        case["image"] = _first_channel(case["image"])
         cases[Path(case["image"]).name] = case
     return [cases[name] for name in sorted(cases)]
+
+
+def _first_channel(image: str) -> str:
+    """The file ``case_0000`` of nnU-Net's first version, whose ``dataset.json`` says ``case``."""
+    name = case_name(image)
+    numbered = Path(image).with_name(f"{name}_0000{Path(image).name.removeprefix(name)}")
+    return str(numbered) if numbered.is_file() and not Path(image).is_file() else image
 
 
 def select_section(cases: dict[str, list[Case]], section: str, train_cases: int | None = None) -> list[Case]:

@@ -16,7 +16,7 @@ Item = dict[str, str]
 
 class _Source(NamedTuple):
     where: str
-    layout: str
+    layout: str  # and what each file is for
     items: Callable[[Path], dict[str, list[Item]]]  # by section; paths that need not exist
 
 
@@ -26,19 +26,21 @@ def _files(folder: Path) -> dict[str, str]:
 
 
 def _drive(folder: Path) -> dict[str, list[Item]]:
-    def item(number: int, half: str, second: bool) -> Item:
+    def item(number: int, half: str) -> Item:
         stem = f"{number:02d}"
         files = {
             "image": f"{half}/images/{stem}_{half}.tif",
             "label": f"{half}/1st_manual/{stem}_manual1.gif",
-            "mask": f"{half}/mask/{stem}_{half}_mask.gif",
         }
-        if second:
-            files["second_label"] = f"{half}/2nd_manual/{stem}_manual2.gif"
+        optional = {
+            "mask": f"{half}/mask/{stem}_{half}_mask.gif",
+            "second_label": f"{half}/2nd_manual/{stem}_manual2.gif",
+        }
+        files |= {key: name for key, name in optional.items() if (folder / name).is_file()}
         return {**{key: str(folder / name) for key, name in files.items()}, "case": f"drive_{stem}"}
 
-    own = [[item(number, "training", False)] for number in range(21, 41)]
-    return {**_hold_out(own), "test": [item(number, "test", True) for number in range(1, 21)]}
+    own = [[item(number, "training")] for number in range(21, 41)]
+    return {**_hold_out(own), "test": [item(number, "test") for number in range(1, 21)]}
 
 
 def _chase(folder: Path) -> dict[str, list[Item]]:
@@ -49,12 +51,10 @@ def _chase(folder: Path) -> dict[str, list[Item]]:
 
     def eye(child: int, side: str) -> Item:
         name = f"{child:02d}{side}"
-        optional = {"mask": files[f"mask_{name}.png"]} if f"mask_{name}.png" in files else {}
-        labels = {
-            "label": find(f"Image_{name}_1stHO.png"),
-            "second_label": find(f"Image_{name}_2ndHO.png"),
-        }
-        return {"image": find(f"Image_{name}.jpg"), **labels, **optional, "case": f"chase_{name}"}
+        own = {"image": find(f"Image_{name}.jpg"), "label": find(f"Image_{name}_1stHO.png")}
+        optional = {"mask": f"mask_{name}.png", "second_label": f"Image_{name}_2ndHO.png"}
+        own |= {key: files[file] for key, file in optional.items() if file in files}
+        return {**own, "case": f"chase_{name}"}
 
     children = [[eye(child, side) for side in "LR"] for child in range(1, 15)]
     return {**_hold_out(children[:10]), "test": [*chain(*children[10:])]}
@@ -94,13 +94,15 @@ def _hold_out(patients: Sequence[list[Item]]) -> dict[str, list[Item]]:
 SOURCES = {
     "drive": _Source(
         "https://drive.grand-challenge.org (after registration)",
-        "training/{images,1st_manual,mask}/ and test/{images,1st_manual,2nd_manual,mask}/, as downloaded",
+        "images/ and 1st_manual/ (labels) in training/, for training and validation; the same in test/, for evaluation "
+        "alone: the site gives these labels no more, and copies of before 2020 have them. mask/ (fields of view) and "
+        "test/2nd_manual/ (a second observer, to compare with) are optional",
         _drive,
     ),
     "chase_db1": _Source(
         "https://researchdata.kingston.ac.uk/96 (CHASE_DB1)",
-        "Image_01L.jpg, Image_01L_1stHO.png, Image_01L_2ndHO.png, ... to 14R, in any folders; mask_01L.png where there "
-        "are masks",
+        "Image_01L.jpg and Image_01L_1stHO.png (labels) to 14R, in any folders; optional are Image_01L_2ndHO.png, ... "
+        "(a second observer, to compare with) and mask_01L.png, ... (fields of view)",
         _chase,
     ),
     "stare": _Source(
@@ -138,7 +140,8 @@ def retina_datalist(
         dicts of ``image``, ``label`` (the first observer's), the optional keys, ``dataset`` and ``case``.
 
     Raises:
-        FileNotFoundError: a folder or a file is missing; the message lists the files, and says where to get them.
+        FileNotFoundError: a folder, or a file of the section, is missing; the message lists the files, and says where
+            to get them.
         ValueError: the section or a data set is not known, or the section is empty.
     """
     names = [datasets] if isinstance(datasets, str) else list(datasets)
@@ -149,7 +152,7 @@ def retina_datalist(
         raise ValueError(f"section={section!r} is not one of {', '.join(SECTIONS)}.")
     found = []
     for name in names:
-        items = _checked_items(name, Path(dataset_dir).expanduser().absolute() / name)[section]
+        items = _checked_items(name, Path(dataset_dir).expanduser().absolute() / name, section)
         keys = ("image", "label", *optional, "case")
         found += [{**{key: item[key] for key in keys if key in item}, "dataset": name} for item in items]
     if not found:
@@ -157,16 +160,16 @@ def retina_datalist(
     return found
 
 
-def _checked_items(name: str, folder: Path) -> dict[str, list[Item]]:
+def _checked_items(name: str, folder: Path, section: str) -> list[Item]:
+    """The items of a section, whose files are there; those of other sections may be missing."""
     source = SOURCES[name]
     advice = f"Get {name} from {source.where}. Expected in {folder}: {source.layout}."
     if not folder.is_dir():
         raise FileNotFoundError(f"The folder {folder} does not exist. {advice}")
     sections = source.items(folder)
-    every = [*chain(*sections.values())]
-    if not every:
+    if not any(sections.values()):
         raise FileNotFoundError(f"{folder} holds no labelled photograph. {advice}")
-    paths = (path for item in every for key, path in item.items() if key != "case")
+    paths = (path for item in sections[section] for key, path in item.items() if key != "case")
     if missing := missing_files(paths, folder):
-        raise FileNotFoundError(f"{folder} is incomplete: {missing}\n{advice}")
-    return sections
+        raise FileNotFoundError(f"{folder} is incomplete for the {section} section: {missing}\n{advice}")
+    return sections[section]

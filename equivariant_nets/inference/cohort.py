@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from equivariant_nets.data.checks import CHANNEL_FILES
 from equivariant_nets.data.images import images_folder
+from equivariant_nets.data.writing import SegmentationWriter
 from equivariant_nets.errors import find_cause
 from equivariant_nets.files import replace_file, write_json, write_text
 from equivariant_nets.fingerprints import checksum, content_of, differences, digest, fingerprint
@@ -66,7 +67,8 @@ class _Case(NamedTuple):
 class SaveSegmentationd(SaveImaged):
     """MONAI's ``SaveImaged`` for many images: in folders as theirs, and each file at once or not at all.
 
-    A file has a hidden name in its folder until it is complete.
+    A file has a hidden name in its folder until it is complete. A NIfTI file places its voxels as that of its image
+    does: see :class:`equivariant_nets.data.SegmentationWriter`, the default ``writer``.
 
     Args:
         keys: of label maps with metadata, which name the image.
@@ -80,6 +82,7 @@ class SaveSegmentationd(SaveImaged):
 
     def __init__(self, keys: Any, output_dir: str | Path, dataset_dir: str | Path, **kwargs: Any) -> None:
         root = str(images_folder(dataset_dir))
+        kwargs = {"writer": SegmentationWriter, **kwargs}
         super().__init__(keys, output_dir=str(output_dir), data_root_dir=root, separate_folder=False, **kwargs)
         self.dataset_dir = Path(root)
         layout: Any = self.saver.folder_layout

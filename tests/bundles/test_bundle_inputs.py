@@ -110,7 +110,7 @@ def test_a_folder_without_images_is_named(error_of, tmp_path):
     (tmp_path / "empty").mkdir()
     error = error_of(CONVENTIONAL, "inference.json", dataset_dir=str(tmp_path / "empty"))
     assert str(tmp_path / "empty") in error
-    assert "*.nii.gz" in error
+    assert "nii.gz" in error
 
 
 def test_phantoms_never_replace_other_data(error_of, cases):

@@ -119,3 +119,25 @@ def test_margins_their_value_and_the_unit_do_not_matter(segment, tmp_path):
         assert (label[inside] == expected).mean() > 0.99
         label[inside] = 0
         assert not label.any()
+
+
+def test_both_forms_and_the_unit_of_a_coregistered_file_stay(segment, tmp_path):
+    folder, own, to_scanner = tmp_path / "images", np.diag([1.0, 1, 1, 1]), np.eye(4)
+    folder.mkdir()
+    to_scanner[:3, 3] = 40, -40, 40
+    for case, per_mm, unit in (("mm", 1, "mm"), ("micron", 1000, "micron")):
+        image = nib.Nifti1Image(volume(), own)
+        image.set_sform(np.diag([per_mm] * 3 + [1]) @ own, 2)
+        image.set_qform(np.diag([per_mm] * 3 + [1]) @ to_scanner, 1)
+        image.header.set_xyzt_units(unit)
+        nib.save(image, folder / f"{case}.nii.gz")
+    labels = segment(HIPPOCAMPUS[0], folder)
+    for case, label in labels.items():
+        image = nib.load(folder / f"{case}.nii.gz")
+        for form in ("get_sform", "get_qform"):
+            (wanted, code), (found, own_code) = (getattr(file, form)(coded=True) for file in (image, label))
+            assert np.allclose(found, wanted)
+            assert own_code == code
+        assert label.header.get_xyzt_units()[0] == case
+    assert len(np.unique(labels["mm"].get_fdata())) > 1
+    assert np.array_equal(labels["mm"].get_fdata(), labels["micron"].get_fdata())

@@ -132,8 +132,13 @@ def _save(array):
     return lambda path: Image.fromarray(array).save(path)
 
 
+def _save_pages(path):
+    first, second = (Image.fromarray(photograph(np.random.RandomState(seed))[0]) for seed in (0, 1))
+    first.save(path, format="TIFF", save_all=True, append_images=[second])
+
+
 BAD_PHOTOGRAPHS = {
-    "grey": (_save(photograph(np.random.RandomState(0))[1]), "number of channels is 1; legal is 3"),
+    "two pages": (_save_pages, "it has 2 pages; legal is one photograph"),
     "constant": (_save(np.full((40, 40, 3), 90, np.uint8)), "must not be constant"),
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "truncated, damaged"),
     "text": (lambda path: path.write_text("not a photograph"), "truncated, damaged"),
@@ -154,6 +159,26 @@ def test_inference_names_the_bad_photograph(kind, get_bundle, get_network, run_c
     assert result.returncode != 0
     assert str(path) in result.stderr
     assert re.search(message, result.stderr)
+
+
+def test_a_photograph_of_any_storage_has_the_mask_of_what_is_seen(get_bundle, get_network, run_here, tmp_path):
+    bundle, folder, tags = get_bundle(CONVENTIONAL), tmp_path / "images", Image.Exif()
+    folder.mkdir()
+    seen = Image.fromarray(photograph(np.random.RandomState(0))[0])
+    tags[0x0112] = 6  # to be turned clockwise
+    seen.save(folder / "plain.png")
+    seen.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.png", exif=tags)
+    seen.convert("RGBA").save(folder / "opaque.png")
+    (folder / "Thumbs.db").write_bytes(b"of a file manager")
+    features, weights_file = bundle.tiny["features"], tmp_path / "random.pt"
+    torch.save(get_network(bundle.root, features).state_dict(), weights_file)
+    options = {"dataset_dir": str(folder), "output_dir": str(tmp_path / "out"), "ckpt_path": str(weights_file)}
+    run_here(bundle.root, "inference.json", features=features, threshold=0.1, field_of_view_pixels=40, **options)
+    masks = {path.name.split("_")[0]: np.asarray(Image.open(path)) for path in tmp_path.glob("out/*_vessels.png")}
+    plain = masks.pop("plain")
+    assert 0 < (plain > 0).mean() < 1
+    assert masks.keys() == {"turned", "opaque"}
+    assert all(np.array_equal(mask, plain) for mask in masks.values())
 
 
 @pytest.mark.parametrize(

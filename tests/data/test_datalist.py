@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -109,11 +110,48 @@ def test_images_of_a_folder_are_sorted_and_hidden_files_left_out(tmp_path):
         (tmp_path / name).touch()
     assert image_datalist(tmp_path) == [{"image": str(tmp_path / name)} for name in ("a.nii.gz", "b.nii.gz")]
     assert image_datalist(tmp_path, "b*") == [{"image": str(tmp_path / "b.nii.gz")}]
+    assert image_datalist(tmp_path, "*") == image_datalist(tmp_path, "*.nii.gz")
     assert image_datalist(tmp_path / "notes.txt") == [{"image": str(tmp_path / "notes.txt")}]
 
 
+def test_all_that_can_be_read_is_taken_and_companions_are_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    volumes = ["a.nii", "b.nii.gz", "c.mgz", "d.img", "e.nrrd", "f.mha"]
+    photographs = ["g.JPG", "h.tif", "i.png"]
+    for name in (*volumes, "d.hdr", *photographs, "Thumbs.db", "README.txt", ".DS_Store"):
+        (tmp_path / name).touch()
+    for kind, names, left_out in (("volumes", volumes, 5), ("photographs", photographs, 9)):
+        caplog.clear()
+        assert [Path(item["image"]).name for item in image_datalist(tmp_path, kind=kind)] == names
+        assert f"{left_out} files are left out, for they are no such images: README.txt, Thumbs.db" in caplog.text
+        assert ("d.hdr" in caplog.text) == (kind == "photographs")
+    with pytest.raises(ValueError, match=r"kind='films' is not legal; give one of volumes, photographs"):
+        image_datalist(tmp_path, kind="films")
+
+
 def test_folders_without_images_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"No file in .* matches '\*\.nii\.gz'.*--dataset_dir"):
+    (tmp_path / "0001.dcm").touch()
+    with pytest.raises(FileNotFoundError, match=r"(?s)No file in .* matches '\*' .*0001\.dcm; DICOM .*--dataset_dir"):
         image_datalist(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere does not exist; give an image file or a folder"):
         image_datalist(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("names", [("case_0", "case_1"), ("a_b", "0001")])
+def test_the_layouts_of_nnunet_are_read(tmp_path, names):
+    for folder, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}{ending}").touch()
+    expected = [
+        {
+            "image": str(tmp_path / "imagesTr" / f"{name}_0000.nii.gz"),
+            "label": str(tmp_path / "labelsTr" / f"{name}.nii.gz"),
+        }
+        for name in sorted(names)
+    ]
+    second = {"channel_names": {"0": "MRI"}, "labels": {"background": 0}, "numTraining": 2, "file_ending": ".nii.gz"}
+    first = {"training": [{key: rf".\{key}sTr\{name}.nii.gz" for key in ("image", "label")} for name in names]}
+    for manifest in (first, second):
+        (tmp_path / "dataset.json").write_text(json.dumps(manifest), encoding="utf-8-sig")  # with a byte-order mark
+        assert paired_cases(tmp_path, read_manifest(tmp_path, ADVICE)["training"], ADVICE) == expected

@@ -1,6 +1,7 @@
 """Laws of the lists of fundus photographs: patients never cross sections, and nothing that is missing is overlooked."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,25 +81,45 @@ def test_a_missing_folder_says_where_to_get_the_data_and_the_layout(tmp_path, na
 
 
 @pytest.mark.parametrize(
-    ("name", "lost"),
+    ("name", "section", "lost"),
     [
-        ("drive", "training/1st_manual/25_manual1.gif"),
-        ("drive", "test/2nd_manual/03_manual2.gif"),
-        ("chase_db1", "Image_07R.jpg"),
-        ("chase_db1", "Image_14L_2ndHO.png"),
-        ("stare", "stare-images/im0001.ppm"),
-        ("prime_fp20", "labels/03.png"),
+        ("drive", "training", "training/1st_manual/22_manual1.gif"),
+        ("drive", "test", "test/1st_manual/03_manual1.gif"),
+        ("chase_db1", "training", "Image_07R.jpg"),
+        ("stare", "test", "stare-images/im0001.ppm"),
+        ("prime_fp20", "training", "labels/03.png"),
     ],
 )
-def test_missing_files_are_listed_and_nothing_else(tmp_path, name, lost):
+def test_missing_files_of_the_section_are_listed_and_no_others_asked_for(tmp_path, name, section, lost):
     WRITERS[name](tmp_path / name)
     (tmp_path / name / lost).unlink()
     with pytest.raises(FileNotFoundError) as error:
-        retina_datalist(tmp_path, "test", name)
+        retina_datalist(tmp_path, section, name)
     lines = str(error.value).splitlines()
-    assert "1 files are missing:" in lines[0]
+    assert f"{section} section: 1 files are missing:" in lines[0]
     assert Path(lines[1].strip()).name == Path(lost).name
     assert SOURCES[name].where in lines[2]
+    for other, count in zip(SECTIONS, COUNTS[name], strict=True):
+        if other != section and count:
+            assert len(retina_datalist(tmp_path, other, name)) == count
+
+
+def test_drive_as_its_site_gives_it_today_trains(tmp_path):
+    folder = WRITERS["drive"](tmp_path / "drive")
+    for part in ("1st_manual", "2nd_manual"):
+        shutil.rmtree(folder / "test" / part)
+    assert len(retina_datalist(tmp_path, "training", "drive", ["mask"])) == 16
+    assert len(retina_datalist(tmp_path, "validation", "drive")) == 4
+    with pytest.raises(FileNotFoundError, match=r"(?s)test section: 20 files are missing.*site gives these labels"):
+        retina_datalist(tmp_path, "test", "drive")
+
+
+def test_second_observers_are_optional(tmp_path):
+    for name, lost in (("drive", "test/2nd_manual/03_manual2.gif"), ("chase_db1", "Image_14L_2ndHO.png")):
+        WRITERS[name](tmp_path / name)
+        (tmp_path / name / lost).unlink()
+        items = retina_datalist(tmp_path, "test", name, ["second_label"])
+        assert sum("second_label" not in item for item in items) == 1
 
 
 def test_an_empty_folder_is_no_data_set(tmp_path):

@@ -80,7 +80,7 @@ def test_a_bundle_is_written_in_a_few_lines(name):
         ("volumes", "train", "batch_size", 7, VOLUMES, TRAIN),
         ("volumes", "evaluate", "run", [], VOLUMES, {"evaluate.json"}),
         ("photographs", "train_and_inference", "field_of_view_pixels", 7, RETINA, BOTH),
-        ("hippocampus", "train", "class_names", ["head", "body"], HIPPOCAMPUS, TRAIN),
+        ("hippocampus", "train_and_inference", "class_names", ["head", "body"], HIPPOCAMPUS, BOTH),
         ("phantom", "train", "num_test", 7, [SMALL], TRAIN),
         ("large_volumes", "train_and_inference", "volume_device", "cuda", [*BRAIN, *TUMOR], BOTH),
         ("brain_structures", "train_and_inference", "check_skull", False, BRAIN, BOTH),

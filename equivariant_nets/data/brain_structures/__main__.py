@@ -7,8 +7,8 @@ from typing import Literal
 from equivariant_nets.cli import command_line
 from equivariant_nets.data.brain_structures import brain_structures_datalist, check_brain_structures
 from equivariant_nets.data.brain_structures.layouts import ADVICE
-from equivariant_nets.data.checks import exit_with_problems
 from equivariant_nets.data.datalist import SECTIONS
+from equivariant_nets.data.problems import exit_with_problems
 
 
 def main(dataset_dir: str, *, check_skull: Literal[True, False] = True) -> str:

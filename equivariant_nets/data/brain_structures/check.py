@@ -10,7 +10,8 @@ import torch
 from equivariant_nets.data.brain_structures.labels import STRUCTURES, StructuresFromLabelsd
 from equivariant_nets.data.brain_structures.layouts import find_dataset
 from equivariant_nets.data.brain_structures.skull import CheckSkullStrippedd
-from equivariant_nets.data.checks import CheckVolumed, case_problems, describe_volume
+from equivariant_nets.data.checks import CheckVolumed, describe_volume
+from equivariant_nets.data.problems import case_problems
 
 __all__ = ["check_brain_structures"]
 

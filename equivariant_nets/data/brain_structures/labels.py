@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
-from equivariant_nets.data.checks import describe_volume
+from equivariant_nets.data.checks import describe_volume, listed_values, round_label
 
 __all__ = ["LABEL_TABLES", "STRUCTURES", "StructuresFromLabelsd"]
 
@@ -39,8 +39,6 @@ LABEL_TABLES: dict[str, dict[str, tuple[int, ...]]] = {
         "brain stem": (16,),
     },
 }
-
-_MAX_LISTED = 5
 
 
 class StructuresFromLabelsd(MapTransform):
@@ -87,12 +85,13 @@ def _classes(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
             f"{name}: the shape is {tuple(label.shape)}; legal is (1, D, H, W), one channel of labels. Merge the "
             "channels to one label map."
         )
+    label = round_label(label)
     codes = label.long()
     illegal = (codes != label) | (codes < 0)
     if illegal.any():
-        bad = torch.unique(label[illegal])[:_MAX_LISTED].tolist()
+        bad = listed_values(torch.unique(label[illegal]).cpu().numpy())
         raise ValueError(
-            f"{name}: the label values {', '.join(f'{value:g}' for value in bad)} are not legal; legal are whole "
+            f"{name}: the label values {bad} are not legal; legal are whole "
             "numbers from 0. Check that it is a label map, and resample label maps with nearest-neighbour "
             "interpolation only."
         )

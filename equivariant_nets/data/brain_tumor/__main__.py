@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from equivariant_nets.cli import command_line
 from equivariant_nets.data.brain_tumor import brain_tumor_sections, check_brain_tumor, download_brain_tumor
-from equivariant_nets.data.checks import exit_with_problems
+from equivariant_nets.data.problems import exit_with_problems
 
 
 def main(dataset_dir: str, *, download: bool = False, split_file: str | None = None) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from equivariant_nets.data.brain_tumor.labels import UnifyTumorLabelsd
 from equivariant_nets.data.brain_tumor.layouts import MODALITIES, Case, find_cases
-from equivariant_nets.data.checks import CheckVolumed, case_problems
+from equivariant_nets.data.checks import CheckVolumed
+from equivariant_nets.data.problems import case_problems
 
 __all__ = ["check_brain_tumor"]
 

@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
-from equivariant_nets.data.checks import describe_volume
+from equivariant_nets.data.checks import describe_volume, listed_values, round_label
 
 __all__ = [
     "CLASS_NAMES",
@@ -35,7 +35,6 @@ REGIONS = {"ET": (3,), "TC": (2, 3), "WT": (1, 2, 3)}  # enhancing tumour, tumou
 CONVENTIONS = {"msd": {0: 0, 1: 1, 2: 2, 3: 3}, "brats": {0: 0, 1: 2, 2: 1, 3: 3, 4: 3}}
 
 _LAYERS = {"WT": 1, "TC": 2, "ET": 3}  # from the outside in: what a region writes over the one around it
-_MAX_LISTED = 5
 
 
 class UnifyTumorLabelsd(MapTransform):
@@ -183,12 +182,13 @@ def _unified(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
             f"{name}: the shape is {tuple(label.shape)}; legal is (1, D, H, W), one channel of classes. Merge the "
             "channels to one label map."
         )
+    label = round_label(label)
     legal = torch.isin(label, torch.tensor(list(classes)).to(label))
     if not legal.all():
-        bad = torch.unique(label[~legal])[:_MAX_LISTED].tolist()
+        bad = listed_values(torch.unique(label[~legal]).cpu().numpy())
         raise ValueError(
-            f"{name}: the label values {', '.join(f'{value:g}' for value in bad)} are not legal; legal for a label of "
-            f"{convention!r} are {', '.join(map(str, classes))}. Check that it is a label map of this data set, and "
+            f"{name}: the label values {bad} are not legal; legal for a label of {convention!r} are "
+            f"{', '.join(map(str, classes))}. Check that it is a label map of this data set, and "
             "resample label maps with nearest-neighbour interpolation only."
         )
     if 4 in classes and (label == 3).any() and (label == 4).any():

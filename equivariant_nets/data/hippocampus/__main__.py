@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from equivariant_nets.cli import command_line
-from equivariant_nets.data.checks import exit_with_problems
 from equivariant_nets.data.datalist import SECTIONS
 from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
+from equivariant_nets.data.problems import exit_with_problems
 
 
 def main(dataset_dir: str, *, download: bool = False) -> str:

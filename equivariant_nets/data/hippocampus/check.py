@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from equivariant_nets.data.checks import CheckVolumed, case_problems, check_label
+from equivariant_nets.data.checks import CheckVolumed, check_label
 from equivariant_nets.data.datalist import case_name, manifest_cases, read_manifest
+from equivariant_nets.data.problems import case_problems
 
 __all__ = ["advice", "check_hippocampus"]
 

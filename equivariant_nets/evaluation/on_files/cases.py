@@ -13,8 +13,9 @@ import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
 
-from equivariant_nets.data.checks import LoadVolumed, check_label, check_same_grid, describe_volume
+from equivariant_nets.data.checks import check_label, check_same_grid, describe_volume, round_label
 from equivariant_nets.data.datalist import case_name, indented
+from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.fingerprints import content_of
 
 __all__ = ["Case", "Classes", "find_cases", "match_names"]
@@ -41,7 +42,7 @@ class Case(NamedTuple):
         image, label = item["image"], item["label"]
         check_label(label, "label")
         check_same_grid(image, label, describe_volume(image, "image"), describe_volume(label, "label"))
-        return _array(image), _array(label)[0].astype(np.int64), nib.load(self.image)  # type: ignore[return-value]
+        return _array(image), _array(round_label(label))[0].astype(np.int64), nib.load(self.image)  # type: ignore[return-value]
 
     def content(self) -> list[str]:
         """What the files hold, as checksums."""

@@ -28,7 +28,7 @@ from monai.transforms import (
     Spacingd,
 )
 
-from equivariant_nets.data.checks import LoadVolumed
+from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.fingerprints import content_of
 
 __all__ = ["BundleModel", "CommandModel", "FileModel", "Model", "ModelError"]

@@ -31,6 +31,7 @@ from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.tasks.train.bundle import BundleTrainTask
 from studies import Studies, volume_voxels
 
+from equivariant_nets.data.writing import keep_place
 from equivariant_nets.training.resume import FILE_NAME, PREVIOUS_FILE_NAME
 
 logger = logging.getLogger(__name__)
@@ -153,6 +154,12 @@ class Segmentation(BundleInferTask):
         # MONAI's Spacingd takes every key that begins with "image_" for metadata, which this one is not.
         path = data.pop("image_path", None)
         return {**super().run_pre_transforms(data, transforms), "image_path": path}
+
+    def writer(self, data: dict[str, Any], extension: Any = None, dtype: Any = None) -> tuple[Any, Any]:
+        file, answer = super().writer(data, extension, dtype)
+        if str(file).endswith((".nii", ".nii.gz")):
+            keep_place(file, data["image_path"])
+        return file, answer
 
 
 class FineTuning(BundleTrainTask):

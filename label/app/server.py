@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -62,7 +61,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _end_with_stdin() -> None:
     """End this server when ``serve.py`` has ended, however: then nobody holds the other end of the standard input."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not sys.stdin, whose lock a thread that is never joined would hold at the end
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)
     for child in psutil.Process().children(recursive=True):

@@ -14,7 +14,8 @@ from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.exception import ImageNotFoundException
 from names import check_name
 
-from equivariant_nets.data.checks import LoadVolumed, check_label, check_same_grid
+from equivariant_nets.data.checks import check_label, check_same_grid
+from equivariant_nets.data.loading import LoadVolumed
 
 __all__ = ["Studies", "volume_voxels"]
 

@@ -62,6 +62,22 @@ def test_a_file_is_segmented_as_the_same_image_of_the_studies(server, phantoms):
     assert np.array_equal(read(answer).dataobj, server.segment(PHANTOM, case).dataobj)
 
 
+def test_a_segmentation_keeps_both_places_of_its_image(server, phantoms, tmp_path):
+    """As SPM and FSL leave them: the sform in another space than the qform, where ITK looks."""
+    image = nib.load(next(iter(phantoms.values()))[0])
+    place = image.affine + np.array([[0, 0, 0, 60]] * 3 + [[0, 0, 0, 0]])
+    image.set_qform(image.affine, 1)
+    image.set_sform(place, 4)
+    nib.save(image, tmp_path / "coregistered.nii.gz")
+    files = {"file": ("coregistered.nii.gz", (tmp_path / "coregistered.nii.gz").read_bytes()), "params": (None, "{}")}
+    result = read(server.infer_with(PHANTOM, "output=image", files))
+    for find in ("get_sform", "get_qform"):
+        expected, expected_code = getattr(image, find)(coded=True)
+        found, code = getattr(result, find)(coded=True)
+        assert code == expected_code
+        assert np.allclose(found, expected, atol=1e-4)
+
+
 def test_real_hippocampi_are_found(server, hippocampi):
     for model in (HIPPOCAMPUS, f"{DEEPEDIT}_seg"):
         for case, (image, label) in hippocampi.items():

@@ -97,7 +97,10 @@ class TrainingState:
         self._owns = False
 
     def attach(self, engine: SupervisedTrainer) -> None:
-        """Register with a trainer, as ignite's handlers do."""
+        """Register with a trainer, as ignite's handlers do, and let early stopping stop it."""
+        for handler in self.val_handlers:
+            if isinstance(handler, EarlyStopHandler):
+                handler.set_trainer(engine)
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_STARTED, self.start_pass)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)

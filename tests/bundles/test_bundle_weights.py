@@ -1,10 +1,12 @@
 """The shipped weights fit their networks, and segment what their cards say."""
 
+import monai.bundle
 import pytest
 import torch
 from bundle_files import BRAIN, BUNDLES, SHIPPED, WITHOUT_WEIGHTS, load_shipped
 from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
+from monai.utils import set_determinism
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -12,6 +14,16 @@ def test_weights_are_finite_small_and_fit(name):
     _, network = load_shipped(name)
     assert all(value.isfinite().all() for value in network.state_dict().values())
     assert (BUNDLES / name / "models" / "model.pt").stat().st_size < 10 * 2**20
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_monai_loads_a_bundle_where_none_of_its_data_is(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    network = monai.bundle.load(name, bundle_dir=BUNDLES)
+    set_determinism(None)
+    _, expected = load_shipped(name)
+    assert type(network) is type(expected)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in expected.state_dict().items())
 
 
 @pytest.mark.parametrize("name", WITHOUT_WEIGHTS)

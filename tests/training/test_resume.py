@@ -69,7 +69,8 @@ class Training:
             torch.device("cpu"), EPOCHS, loader, self.network, optimizer, loss or nn.MSELoss(),
             epoch_length=epoch_length, train_handlers=[*handlers, state] if writes else handlers,
         )  # fmt: skip
-        early_stop.set_trainer(self.trainer)
+        if not writes:
+            early_stop.set_trainer(self.trainer)
         self.seen = []
         self.trainer.add_event_handler(
             Events.ITERATION_COMPLETED, lambda engine: self.seen.append(engine.state.batch[0]["image"].clone())

@@ -5,11 +5,13 @@ import runpy
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 import torch
 from photographs import write_chase, write_drive
 
 from equivariant_nets import ConventionalUNet, SteerableUNet
+from equivariant_nets.data import write_brain_phantoms
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 FEATURES = "1x0e+1x1e"
@@ -231,6 +233,25 @@ def test_dice_by_size_is_the_mean_over_the_runs(benchmark, tmp_path, capsys):
     assert "0.850" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"No table for \['other'\]"):
         script["dice"](other=str(tmp_path / "nowhere*"))
+
+
+def test_backgrounds_are_written_and_found(benchmark, tmp_path, capsys):
+    """With all but one of the backgrounds left out, on a synthetic brain."""
+    write_brain_phantoms(tmp_path, num_cases=7, size=(48, 52, 48))
+    script = benchmark("backgrounds")
+    brain = nib.load(next((tmp_path / "images").glob("*.nii.gz"))).get_fdata(dtype="float32")
+    files = {name: write(brain) for name, write in script["FILES"].items()}
+    assert (files["turned, B-splines"] < -1).any()
+    assert files["turned, B-splines, from 0, int16"].min() == 0
+    assert files["standardised"][brain > 0].mean() == pytest.approx(0, abs=1e-4)
+    assert (files["background of 0 to 0.001"][brain == 0] > 0).all()
+    script["FILES"].clear()
+    script["FILES"]["standardised"] = lambda array: files["standardised"]
+    bundle = BENCHMARKS.parent / "bundles" / "brain_structures_mri_so3_segmentation"
+    script["backgrounds"](str(bundle), dataset_dir=str(tmp_path), num_cases=1)
+    table = capsys.readouterr().out.strip().splitlines()[-3:]
+    assert table[0] == "| file | Dice |"
+    assert 0 <= float(table[2].split("|")[2]) <= 1
 
 
 def test_inference_of_a_large_volume_is_measured_beside_its_estimate(benchmark, tmp_path):

@@ -7,9 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from equivariant_nets.data.notices import FileFault
+from monai.data import ImageReader
 
-__all__ = ["KINDS", "ending", "is_kind", "reader_name"]
+from equivariant_nets.data.notices import FileFault
+from equivariant_nets.data.volumes import VolumeReader
+
+__all__ = ["KINDS", "ending", "is_kind", "reader_of"]
 
 _PHOTOGRAPHS = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "webp", "jp2")
 # Of the pairs .hdr and .img, one file stands for both.
@@ -20,12 +23,12 @@ KINDS = {
 
 
 class _Reader(NamedTuple):
-    name: str
+    reader: str | type[ImageReader]  # as LoadImage takes it
     module: str  # that it needs
     package: str  # which has that module
 
 
-_NIBABEL = _Reader("equivariant_nets.data.volumes.VolumeReader", "nibabel", "nibabel")
+_NIBABEL = _Reader(VolumeReader, "nibabel", "nibabel")
 _NRRD = _Reader("NrrdReader", "nrrd", "pynrrd")
 _ITK = _Reader("ITKReader", "itk", "itk")
 _READERS = {
@@ -48,7 +51,7 @@ def is_kind(path: str | Path, kind: str) -> bool:
     return ending(path) in KINDS[kind]
 
 
-def reader_name(path: str | Path) -> str | None:
+def reader_of(path: str | Path) -> str | type[ImageReader] | None:
     """The reader of a file, by its ending; None leaves the choice to MONAI.
 
     Raises:
@@ -62,4 +65,4 @@ def reader_name(path: str | Path) -> str | None:
             f"files .{ending(path)} are read by a package that is not installed: pip install {reader.package}. Or "
             "convert it to .nii.gz."
         )
-    return reader.name
+    return reader.reader

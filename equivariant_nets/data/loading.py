@@ -14,7 +14,7 @@ from monai.transforms import LoadImage, LoadImaged
 from monai.utils import MetaKeys, ensure_tuple
 
 from equivariant_nets.data.checks import CHANNEL_FILES, check_same_grid
-from equivariant_nets.data.formats import is_kind, reader_name
+from equivariant_nets.data.formats import is_kind, reader_of
 from equivariant_nets.data.notices import FileFault
 
 __all__ = ["LoadVolumed"]
@@ -88,8 +88,8 @@ class _LoadVolume(LoadImage):
         """One reader alone, whose error says why; MONAI would try others behind it."""
         if not self.auto_select:
             return self.readers[-1]
-        name = reader_name(file)
-        return LoadImage(name).readers[-1] if name else None
+        reader = reader_of(file)
+        return LoadImage(reader).readers[-1] if reader else None
 
 
 def _concatenated(images: list[torch.Tensor], files: list[str]) -> torch.Tensor:

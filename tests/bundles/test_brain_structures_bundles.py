@@ -20,7 +20,7 @@ SO3, CONVENTIONAL, OCTAHEDRAL = (
 )
 PLANES = [(0, 1), (0, 2), (1, 2)]
 FINE = {"spacing_mm": [1.0, 1.0, 1.0]}
-HEAD_SPACING_MM = 7.0  # at which a small phantom is as large as a head
+HEAD_SPACING_MM = 6.0  # at which a small phantom is as large as a head
 FEW_POSES = {"sweep_angles": [0], "sweep_random_poses": 1, "sweep_cases": 1, "sweep_scales": [1.0, 0.8]}
 
 
@@ -32,7 +32,7 @@ def brain(size=(24, 21, 27), seed=0):
     smooth = noise[0, 0].numpy()
     points = np.stack(np.meshgrid(*[np.linspace(-1, 1, side) for side in size], indexing="ij"))
     inside = ((points - np.reshape([0.1, -0.1, 0.05], (3, 1, 1, 1))) ** 2).sum(0) < 0.5
-    return np.where(inside, 3 + smooth / smooth.std(), 0).clip(0).astype(np.float32)
+    return np.where(inside, (3 + smooth / smooth.std()).clip(0.2), 0).astype(np.float32)
 
 
 def oblique(spacing_mm):
@@ -181,7 +181,7 @@ def test_what_was_cropped_and_resampled_comes_back_onto_the_grid_of_the_file(
 def whole_heads(tmp_path_factory):
     """Heads with skull and scalp, where stripped brains belong."""
     return write_brain_phantoms(
-        tmp_path_factory.mktemp("heads") / "data", num_cases=3, size=(24, 24, 24), spacing_mm=HEAD_SPACING_MM,
+        tmp_path_factory.mktemp("heads") / "data", num_cases=3, size=(28, 28, 28), spacing_mm=HEAD_SPACING_MM,
         whole_head=True,
     )  # fmt: skip
 

@@ -23,10 +23,15 @@ def named(kinds):
     return pytest.mark.parametrize("kind", kinds, ids=lambda kind: kind.name)
 
 
-def outcome(kind: Kind, steps, item, caplog):
-    """What a file gives: the loaded item, or None where it is refused as its kind says; and its warnings."""
+def written(kind: Kind, folder: Path) -> Path:
+    """The file of a kind: skipped where a package that decides about it is missing, or there."""
     if kind.needs and (find_spec(kind.needs.strip("!")) is None) != kind.needs.startswith("!"):
         pytest.skip(f"{kind.needs} decides about this kind")
+    return kind.write(folder)
+
+
+def outcome(kind: Kind, steps, item, caplog):
+    """What a file gives: the loaded item, or None where it is refused as its kind says; and its warnings."""
     caplog.clear()
     try:
         loaded = Compose(steps)(item)
@@ -45,7 +50,7 @@ def outcome(kind: Kind, steps, item, caplog):
 
 @named(VOLUMES)
 def test_volumes(kind, tmp_path, caplog):
-    path = kind.write(tmp_path)
+    path = written(kind, tmp_path)
     loaded = outcome(kind, [LoadVolumed("image"), CheckVolumed("image")], {"image": str(path)}, caplog)
     if kind.gets == ALIKE:
         assert np.array_equal(loaded["image"][0], VALUES)
@@ -54,7 +59,7 @@ def test_volumes(kind, tmp_path, caplog):
 
 @named(PHOTOGRAPHS)
 def test_photographs(kind, tmp_path, caplog):
-    path = kind.write(tmp_path)
+    path = written(kind, tmp_path)
     steps = [LoadVolumed("image", PhotographReader), CheckVolumed("image", num_channels=3, spatial_dims=2)]
     loaded = outcome(kind, steps, {"image": str(path)}, caplog)
     if kind.gets in READ:
@@ -72,7 +77,7 @@ def test_photographs(kind, tmp_path, caplog):
 @named(LABEL_MAPS)
 def test_label_maps(kind, tmp_path, caplog):
     (tmp_path / "image").mkdir()
-    item = {"image": str(VOLUMES[0].write(tmp_path / "image")), "label": str(kind.write(tmp_path))}
+    item = {"image": str(VOLUMES[0].write(tmp_path / "image")), "label": str(written(kind, tmp_path))}
     steps = [LoadVolumed(["image", "label"]), CheckVolumed("image", "label", num_classes=3)]
     loaded = outcome(kind, steps, item, caplog)
     if kind.gets == ALIKE:
@@ -86,7 +91,7 @@ PLACE = ("sform_code", "qform_code", "xyzt_units", "srow_x", "srow_y", "srow_z",
 
 @named([kind for kind in VOLUMES if kind.gets in READ and not kind.needs])
 def test_a_segmentation_lies_on_its_image_in_every_program(kind, tmp_path):
-    path = kind.write(tmp_path)
+    path = written(kind, tmp_path)
     image = LoadVolumed("image")({"image": str(path)})["image"]
     saved = []
     for case in ("written", "by another writer"):
@@ -111,7 +116,7 @@ def test_simpleitk_places_image_and_segmentation_alike(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     for kind in VOLUMES:
         if "coregistered" in kind.name or "unit" in kind.name:
-            path = kind.write(tmp_path)
+            path = written(kind, tmp_path)
             image = LoadVolumed("image")({"image": str(path)})["image"]
             SaveImage(tmp_path / "out", writer=SegmentationWriter, separate_folder=False)(image)
             own, result = (sitk.ReadImage(str(file)) for file in (path, next((tmp_path / "out").glob("*"))))

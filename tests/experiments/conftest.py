@@ -15,7 +15,7 @@ TRAIN = {
     "width": 2,
     "sweep_angles": [0],
     "network_def": {"_target_": "torch.nn.Linear", "in_features": "@width", "out_features": 1},
-    "cases": {"_target_": "equivariant_nets.data.image_datalist", "dataset_dir": "@dataset_dir", "pattern": "*.txt"},
+    "cases": {"_target_": "equivariant_nets.data.image_datalist", "dataset_dir": "@dataset_dir", "pattern": "*.nii"},
     "run": [
         "$print(len(@cases))",
         "$torch.manual_seed(@seed)",
@@ -36,7 +36,7 @@ def experiment_file(tmp_path):
         for config, content in (("train", TRAIN), ("evaluate", EVALUATE), ("metadata", {"version": "0.1.0"})):
             (configs / f"{config}.json").write_text(json.dumps(content))
     (tmp_path / "experiments").mkdir()
-    (tmp_path / "case.txt").write_text("a case")
+    (tmp_path / "case.nii").write_text("a case")
 
     def write(name="widths", without=(), **changes):
         content = {

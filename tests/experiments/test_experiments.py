@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,16 +19,16 @@ SMALL = {
 }  # fmt: skip
 
 
-def start(*arguments, **options):
-    command = [python(), "-m", "equivariant_nets.experiments", *map(str, arguments)]
+def start(*arguments, interpreter=None, **options):
+    command = [interpreter or python(), "-m", "equivariant_nets.experiments", *map(str, arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
     )
 
 
-def finish(*arguments):
-    process = start(*arguments)
+def finish(*arguments, **options):
+    process = start(*arguments, **options)
     output = process.communicate()[0]
     return process.returncode, output
 
@@ -54,7 +55,7 @@ def phantoms(tmp_path):
 
 def test_a_killed_experiment_goes_on_where_it_was(phantoms, tmp_path):
     arguments = phantoms(["steerable"], epochs=12, patience=12)
-    process = start(*arguments)
+    process = start(*arguments, interpreter=sys.executable)  # whose processes can be suspended
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/runs/*/training_state.pt")):
         assert process.poll() is None, process.communicate()[0]
@@ -67,7 +68,7 @@ def test_a_killed_experiment_goes_on_where_it_was(phantoms, tmp_path):
     process.wait()
     assert orphan.is_running()
 
-    code, output = finish(*arguments)
+    code, output = finish(*arguments, interpreter=sys.executable)
     assert code == 0, output
     assert not orphan.is_running()
     (training,) = tmp_path.glob("out/runs/phantom*")

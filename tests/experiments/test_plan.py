@@ -62,18 +62,18 @@ def test_a_change_of_what_is_trained_is_another_training(experiment_file, tmp_pa
 def test_other_data_is_another_training_and_the_same_elsewhere_is_not(experiment_file, tmp_path):
     path, other = experiment_file(), tmp_path / "other"
     other.mkdir()
-    (other / "case.txt").write_text("a case")
+    (other / "case.nii").write_text("a case")
 
     def training_id():
         return read_experiment(path, other).runs[0].training_id
 
     assert read_experiment(path, tmp_path).runs[0].training_id == training_id()
-    (other / "case.txt").write_text("another")
+    (other / "case.nii").write_text("another")
     changed = training_id()
-    (other / "more.txt").write_text("a case")
+    (other / "more.nii").write_text("a case")
     assert len({read_experiment(path, tmp_path).runs[0].training_id, changed, training_id()}) == 3
-    (other / "case.txt").unlink()
-    (other / "more.txt").unlink()
+    (other / "case.nii").unlink()
+    (other / "more.nii").unlink()
     with pytest.raises(ValueError, match=r"The data of fast cannot be listed\. No file in .*other"):
         training_id()
 

@@ -25,7 +25,7 @@ NETWORKS = {
     "property": (edit("configs/train.json", **{"train#trainer#max_epochs": ...}), "has no train::trainer::max_epochs"),
     "argument": (
         edit("configs/train.json", **{"train#inferer#overlap": 1}),
-        "train.json: cannot be built .*SimpleInferer.* unexpected keyword argument 'overlap'",
+        "train.json: cannot be built .*AutocastInferer.* unexpected keyword argument 'overlap'",
     ),
     "id": (
         edit(

@@ -24,7 +24,7 @@ def test_each_bundle_has_a_row(page):
     assert [row[0].split("]")[0][1:] for row in rows if row[7] == "no"] == sorted(WITHOUT_WEIGHTS)
     by_name = dict(zip(NAMES, rows, strict=True))
     assert by_name["hippocampus_mri_so3_segmentation"][1:] == [
-        "Segmentation of the anterior and posterior hippocampus", "`SteerableUNet`, SO3", "8,341",
+        "Segmentation of the anterior and posterior hippocampus", "`SteerableUNet`, SO3", "32,747",
         "Medical Segmentation Decathlon, Task04_Hippocampus", "0.1.0", "mean dice 0.871", "yes", "CC BY-SA 4.0",
     ]  # fmt: skip
     assert by_name["brain_tumor_mri_scale_segmentation"][2:4] == ["`ScaleUNet`", "35,973"]

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
+import pytest
 import torch
 from PIL import Image
 
@@ -88,3 +89,33 @@ def _is_whole(path):
     except Exception:
         return False
     return True
+
+
+def assert_killed_writer_goes_on(write, folder, whole, monkeypatch):
+    """A writer of synthetic data that is killed after two volumes ends as one that was not; with others it is refused.
+
+    Args:
+        write: writes into a folder, with changes to its options.
+        folder: empty.
+        whole: where it has written before.
+    """
+    replace, files = Path.replace, []
+
+    def stop(self, target):
+        files.append(target)
+        if len(files) == 4:  # of the parameters, and of two volumes
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write(folder)
+    monkeypatch.undo()
+    assert len(list(folder.rglob("[!.]*.nii.gz"))) == 2
+    with pytest.raises(ValueError, match=r"did not write with .*'seed': 1"):
+        write(folder, seed=1)
+    write(folder)
+    written, expected = (
+        {path.relative_to(place): path.read_bytes() for path in place.rglob("[!.]*.*")} for place in (folder, whole)
+    )
+    assert written == expected

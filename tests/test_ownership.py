@@ -16,8 +16,12 @@ CODE = """
 import os, sys, time
 from equivariant_nets.ownership import FolderLock
 lock = FolderLock(sys.argv[1]).acquire()
-if len(sys.argv) > 2 and os.fork() == 0:
-    time.sleep(60)
+if len(sys.argv) > 2:
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.write(write, b"!")  # behind what gives the lock up in a child
+        time.sleep(60)
+    os.read(read, 1)
 print(flush=True)
 time.sleep(60)
 """

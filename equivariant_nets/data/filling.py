@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import get_track_meta
 from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
@@ -82,9 +81,6 @@ class NormalizeContentd(MapTransform):
         the item, with images of the same shape in float32.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return _each_channel(_normalized, self, data)
 
@@ -133,9 +129,6 @@ class ZeroBackgroundd(MapTransform):
         the item, with images of the same shape in float32. Where the background was 0 and the least value, the content
         keeps its values; otherwise they are shifted.
     """
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return _each_channel(_zeroed, self, data)

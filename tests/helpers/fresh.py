@@ -28,7 +28,7 @@ from types import ModuleType
 
 IMPORTS = [
     "e3nn.o3", "ignite.handlers", "matplotlib.figure", "monai.bundle", "monai.engines", "nibabel", "scipy.ndimage",
-    "torch.distributed.run", "torch.utils.tensorboard",
+    "torch.distributed.launcher.api", "torch.utils.tensorboard",
 ]  # fmt: skip
 # What stands for the interpreter: it hands its streams, arguments, folder and environment over, and waits.
 STAND_IN = """#!{python} -IS

@@ -57,7 +57,9 @@ def test_a_killed_experiment_goes_on_where_it_was(phantoms, tmp_path):
     arguments = phantoms(["steerable"], epochs=12, patience=12)
     process = start(*arguments, interpreter=sys.executable)  # whose processes can be suspended
     deadline = time.monotonic() + 300
-    while not list(tmp_path.glob("out/runs/*/training_state.pt")):
+    while not list(tmp_path.glob("out/runs/*/training_state.pt")) or not any(
+        "Epoch[1] Complete" in log.read_text() for log in tmp_path.glob("out/runs/*/log.txt")
+    ):  # the state is kept before the epoch's end is logged
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)

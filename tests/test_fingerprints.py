@@ -18,8 +18,10 @@ import torch
 from monai.data import CacheDataset
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, RandFlipd, Spacingd
+from monai.transforms.io.array import SUPPORTED_READERS
 
 from equivariant_nets import ConventionalUNet, ScaleUNet, SteerableUNet
+from equivariant_nets.data import LoadVolumed
 from equivariant_nets.fingerprints import checksum, content_of, differences, digest, fingerprint
 
 
@@ -175,3 +177,16 @@ def test_an_object_that_is_met_twice_is_told_once():
     shared.self = shared
     told = fingerprint(first=shared, second=[shared])
     assert told["first.self"] == told["second[0]"] == "the same as first"
+
+
+def test_a_reader_that_is_installed_later_decides_nothing(monkeypatch, tmp_path):
+    file = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(np.arange(8, dtype=np.float32).reshape(2, 2, 2), np.eye(4)), file)
+    transform = LoadVolumed(keys="image")
+    before = fingerprint(transform=transform)
+    sent = pickle.loads(pickle.dumps(transform))  # as to a worker that loads
+    monkeypatch.delitem(SUPPORTED_READERS, "nrrdreader")
+    monkeypatch.delitem(SUPPORTED_READERS, "itkreader")
+    assert fingerprint(transform=LoadVolumed(keys="image")) == before
+    assert fingerprint(transform=LoadVolumed(keys="image", reader="PILReader")) != before
+    assert torch.equal(sent({"image": str(file)})["image"], transform({"image": str(file)})["image"])

@@ -58,6 +58,13 @@ class LoadVolumed(LoadImaged):
 
 
 class _LoadVolume(LoadImage):
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the readers that MONAI found installed, which decide nothing about a file: see :meth:`_reader_of`."""
+        return {key: value for key, value in self.__dict__.items() if key != "readers" or not self.auto_select}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(LoadImage().__dict__ | state)
+
     def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
         files = [str(Path(file).expanduser()) for file in ensure_tuple(filename)]
         for file in files:

@@ -72,27 +72,28 @@ def draw_cases(
     drawn: list[tuple[Path, str]] = []
     chosen = list(_largest(settings).values())[:MAX_NETWORKS]
     for index, setting in enumerate(tqdm(chosen, desc="pictures", unit="network")):
-        run = setting.finished[0].run
-        means = case_means(s for s in setting.within(UPRIGHT_POSE) if s.seed == run.seed)
+        seed = setting.seeds[0]
+        means = case_means(s for s in setting.within(UPRIGHT_POSE) if s.seed == seed)
         if not means:
             continue
-        parser = run.parser()
-        network, items = _network(run, parser, output_dir), _items(parser)
+        runs = [(run, run.parser()) for run in (finished.run for finished in setting.finished) if run.seed == seed]
+        found = {case: (run, parser, item) for run, parser in runs for case, item in _items(parser).items()}
         for kind, (case, rank) in ranked_cases(means).items():
             title = (
-                f"{setting.label}, seed {run.seed}: {kind} test case {case}, rank {rank} of {len(means)}, "
+                f"{setting.label}, seed {seed}: {kind} test case {case}, rank {rank} of {len(means)}, "
                 f"mean Dice {means[case]:.3f}"
             )
             if smoke_run:
                 title = f"{SMOKE_RUN} {title}"
-            if case not in items:
+            if case not in found:
                 raise ValueError(
-                    f"The test section of {run.dataset_dir} has no case {case}, which was measured. Give the data set "
-                    "that the experiment ran on."
+                    f"The test section of {runs[0][0].dataset_dir} has no case {case}, which was measured. Give the "
+                    "data set that the experiment ran on."
                 )
             slug = re.sub(r"\W+", "_", setting.label, flags=re.ASCII).strip("_")
             path = folder / f"case_{index + 1}_{slug}_{kind}.png"
-            drawn.append((_draw(items[case], parser, network, title, path), title))
+            run, parser, item = found[case]
+            drawn.append((_draw(item, parser, _network(run, parser, output_dir), title, path), title))
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,8 @@ from equivariant_nets.fingerprints import digest, fingerprint, is_place
 __all__ = ["PLOTS", "Experiment", "Run", "read_experiment"]
 
 PLOTS = ("rotation", "curve", "structures", "parameters")
-_KEYS = {"title", "question", "plot", "networks", "vary", "seeds", "overrides", "evaluation", "quick"}
-_QUICK_KEYS = {"vary", "seeds", "overrides", "evaluation"}
+_KEYS = {"title", "question", "plot", "networks", "vary", "folds", "seeds", "overrides", "evaluation", "quick"}
+_QUICK_KEYS = {"vary", "folds", "seeds", "overrides", "evaluation"}
 _NETWORK_KEYS = {"bundle", "overrides", "vary"}
 _EVALUATION = ("train.json", "evaluate.json")
 _OWN_KEYS = {"seed", "dataset_dir", "output_dir", "ckpt_dir", "bundle_root", "resume"}  # what the engine itself sets
@@ -52,6 +53,11 @@ class Run:
     def seed(self) -> int:
         """Of the weights, the order of the cases and the augmentation."""
         return int(self.overrides["seed"])
+
+    @property
+    def fold(self) -> int | None:
+        """Of a cross-validation, the part of the patients that is its test section; None without one."""
+        return self.overrides.get("fold")
 
     @cached_property
     def training_id(self) -> str:
@@ -96,7 +102,7 @@ class Experiment:
         title, question: text of its section.
         plot: its main picture, one of ``PLOTS``.
         varies: the override that its networks are compared over, or None.
-        runs: of all networks, values and seeds; the first network is the reference of the paired tests.
+        runs: of all networks, values, folds and seeds; the first network is the reference of the paired tests.
         quick: whether it is a smoke run, of a few steps: it shows that all works, and nothing else.
     """
 
@@ -137,7 +143,9 @@ def read_experiment(
 
     ``overrides`` are values of the bundles' ``train.json``, ``evaluation`` those that only the evaluation reads: a
     change of them repeats no training. A network may have ``overrides`` and a ``vary`` of its own. ``vary`` names one
-    override and its values. ``quick`` replaces ``seeds`` and ``vary`` (the file's own alone) and updates the others.
+    override and its values. ``folds``, such as [0, 1, 2, 3], makes it a cross-validation: each network is trained once
+    for each value of the override ``fold``, and the test cases of all folds are one sample. ``quick`` replaces
+    ``seeds``, ``folds`` and ``vary`` (the file's own alone) and updates the others.
 
     Args:
         path: the file.
@@ -184,9 +192,10 @@ def _check(path: Path, content: Any) -> None:
     _check_keys(path, "an experiment", content, _KEYS, {"title", "question", "plot", "networks", "seeds"})
     if content["plot"] not in PLOTS:
         raise ValueError(f"{path}: plot is {content['plot']!r}; legal are {', '.join(PLOTS)}.")
-    seeds = content["seeds"]
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
-        raise ValueError(f"{path}: seeds is {seeds!r}; legal is a list of one or more whole numbers.")
+    for key in ("seeds", "folds"):
+        numbers = content.get(key, [0])
+        if not isinstance(numbers, list) or not numbers or not all(isinstance(number, int) for number in numbers):
+            raise ValueError(f"{path}: {key} is {numbers!r}; legal is a list of one or more whole numbers.")
     networks = content["networks"]
     if not isinstance(networks, dict) or not networks:
         raise ValueError(f"{path}: networks is {networks!r}; legal is an object of one or more, by their names.")
@@ -223,18 +232,19 @@ def _quick(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     quick = content["quick"]
     _check_keys(path, "quick", quick, _QUICK_KEYS, set())
     merged = {key: {**content.get(key, {}), **quick.get(key, {})} for key in ("overrides", "evaluation")}
-    replaced = {key: quick[key] for key in ("vary", "seeds") if key in quick}
+    replaced = {key: quick[key] for key in ("vary", "folds", "seeds") if key in quick}
     small = {**content, **merged, **replaced}
     _check(path, small)
     return small
 
 
 def _runs(content: dict[str, Any], bundles: Path, dataset_dir: Path) -> Iterator[Run]:
-    """Of all seeds, networks and values. Seeds are outermost, so that a stopped experiment has all networks first."""
+    """Of all seeds, folds, networks and values, outermost first: a stopped experiment has all networks first."""
     shared, evaluation = content.get("overrides", {}), content.get("evaluation", {})
-    for seed in content["seeds"]:
+    folds = [{"fold": fold} for fold in content["folds"]] if "folds" in content else [{}]
+    for seed, fold in itertools.product(content["seeds"], folds):
         for (name, network), vary in zip(content["networks"].items(), _varies(content), strict=True):
-            common = {**shared, **network.get("overrides", {}), "seed": seed}
+            common = {**shared, **network.get("overrides", {}), **fold, "seed": seed}
             settings = [(value, {key: value}) for key, values in vary.items() for value in values] or [(None, {})]
             for value, own in settings:
                 yield Run(name, bundles / network["bundle"], {**common, **own}, evaluation, value, dataset_dir)

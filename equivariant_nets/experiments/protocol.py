@@ -35,7 +35,7 @@ def progress(experiment: Experiment, unfinished: Sequence[Run]) -> tuple[str, st
 def protocol(experiment: Experiment, settings: Sequence[Setting]) -> Protocol:
     """What was run, with which versions, on what, how long and when."""
     overrides = [finished.run.overrides for setting in settings for finished in setting.finished]
-    own = {"seed", *([experiment.varies] if experiment.varies else [])}
+    own = {"seed", "fold", *([experiment.varies] if experiment.varies else [])}
     common = {
         key: value
         for key, value in overrides[0].items()
@@ -77,7 +77,8 @@ def _versions(records: Sequence[dict[str, Any]]) -> tuple[str, str]:
 
 def _run_name(experiment: Experiment, run: Run) -> str:
     value = [] if run.value is None else [f"{experiment.varies} {run.value}"]
-    return ", ".join([run.network, *value, f"seed {run.seed}"])
+    fold = [] if run.fold is None else [f"fold {run.fold}"]
+    return ", ".join([run.network, *value, *fold, f"seed {run.seed}"])
 
 
 def _overrides_text(overrides: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ class Setting:
     Args:
         network: its name.
         value: of what the experiment varies, or None.
-        finished: its finished runs, one a seed, in the order of the seeds.
+        finished: its finished runs, one a seed and fold, in the order of the seeds.
         scores: of all of them, sorted.
     """
 
@@ -102,7 +102,7 @@ class Setting:
     @property
     def seeds(self) -> list[int]:
         """Of its finished runs."""
-        return [finished.run.seed for finished in self.finished]
+        return list(dict.fromkeys(finished.run.seed for finished in self.finished))
 
     def within(self, pose: Pose, structure: str | None = None) -> list[Score]:
         """Its scores in a pose, of one structure or of all."""

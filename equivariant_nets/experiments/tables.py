@@ -95,7 +95,7 @@ def summarize(settings: Sequence[Setting], tests: bool = True) -> list[Row]:
 
 def _row(table: str, setting: Setting, pose: Pose, interval: Interval, reference: str = "", structure: str = "") -> Row:
     own = (table, setting.network, setting.value_text, reference, structure, pose.name)
-    return Row(*own, interval.mean, interval.low, interval.high, interval.cases, len(setting.finished))
+    return Row(*own, interval.mean, interval.low, interval.high, interval.cases, len(setting.seeds))
 
 
 def write_summary(rows: Sequence[Row], path: Path, smoke_run: bool = False) -> Path:

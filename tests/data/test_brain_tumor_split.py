@@ -6,7 +6,7 @@ import json
 import pytest
 
 from equivariant_nets.data.brain_tumor.layouts import Case
-from equivariant_nets.data.brain_tumor.split import split_cases, split_patients
+from equivariant_nets.data.brain_tumor.split import fold_cases, split_cases, split_patients
 from equivariant_nets.data.datalist import SECTIONS, nested_subset
 
 
@@ -102,3 +102,36 @@ def test_damaged_files_are_named(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(ValueError, match=rf"{path} .*{message}.*Delete the file to split anew, or give another"):
         split_cases(cases(1, visits=2), path)
+
+
+@pytest.mark.parametrize(("count", "num_folds"), [(8, 4), (8, 8), (3, 3), (11, 4), (4, 2)])
+def test_over_the_folds_every_patient_is_a_test_case_once_and_never_learned_from_there(count, num_folds):
+    folds = [names(fold_cases(cases(count, visits=2)[::-1], fold, num_folds)) for fold in range(num_folds)]
+    everything = sorted(case.name for case in cases(count, visits=2))
+    assert sorted(itertools.chain(*(fold["test"] for fold in folds))) == everything
+    for fold in folds:
+        assert sorted(itertools.chain(*fold.values())) == everything
+        assert all(part == sorted(part) and part for part in fold.values())
+        patients = {section: {name[:-4] for name in part} for section, part in fold.items()}
+        assert len(patients["validation"]) == 1
+        assert sum(map(len, patients.values())) == count
+
+
+def test_the_folds_of_eight_patients_are_pairs_of_neighbours():
+    tests = [names(fold_cases(cases(8), fold, 4))["test"] for fold in range(4)]
+    assert tests == [[f"BraTS-GLI-{k:05d}-000" for k in pair] for pair in ((0, 1), (2, 3), (4, 5), (6, 7))]
+
+
+@pytest.mark.parametrize(
+    ("count", "fold", "num_folds", "message"),
+    [
+        (8, 4, 4, r"fold is 4; legal are 0 to 3"),
+        (8, -1, 4, r"fold is -1; legal are 0 to 3"),
+        (8, 0, 1, r"num_folds is 1 for 8 patients; legal are 2 to"),
+        (8, 0, 9, r"num_folds is 9 for 8 patients"),
+        (3, 0, 2, r"num_folds is 2 for 3 patients; .* leaves two patients or more"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(count, fold, num_folds, message):
+    with pytest.raises(ValueError, match=message):
+        fold_cases(cases(count), fold, num_folds)

@@ -33,7 +33,8 @@ def experiment_file(tmp_path):
     for name in ("fast", "other"):
         configs = tmp_path / "bundles" / name / "configs"
         configs.mkdir(parents=True)
-        for config, content in (("train", TRAIN), ("evaluate", EVALUATE), ("metadata", {"version": "0.1.0"})):
+        own = {**TRAIN, "fold": None, "run": ["$print(@fold)", *TRAIN["run"]]} if name == "fast" else TRAIN
+        for config, content in (("train", own), ("evaluate", EVALUATE), ("metadata", {"version": "0.1.0"})):
             (configs / f"{config}.json").write_text(json.dumps(content))
     (tmp_path / "experiments").mkdir()
     (tmp_path / "case.nii").write_text("a case")

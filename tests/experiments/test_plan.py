@@ -27,6 +27,22 @@ def test_a_network_may_vary_values_of_its_own(experiment_file, tmp_path):
     assert [(run.network, run.value) for run in experiment.runs] == [("fast", 7), ("other", 2), ("other", 4)]
 
 
+def test_a_cross_validation_trains_each_network_once_a_fold_and_is_no_value_of_its_own(experiment_file, tmp_path):
+    changes = {
+        "networks": {"a": {"bundle": "fast"}, "b": {"bundle": "fast", "overrides": {"width": 3}}},
+        "plot": "rotation",
+    }
+    path = experiment_file(without=["vary", "quick"], folds=[0, 1], **changes)
+    experiment = read_experiment(path, tmp_path)
+
+    assert [(run.seed, run.fold, run.network) for run in experiment.runs] == [
+        (seed, fold, network) for seed in (0, 1) for fold in (0, 1) for network in ("a", "b")
+    ]
+    assert len({run.training_id for run in experiment.runs}) == len(experiment.runs)
+    assert experiment.values == [None]
+    assert {run.fold for run in read_experiment(experiment_file(), tmp_path).runs} == {None}
+
+
 def test_the_quick_version_has_a_name_and_runs_of_its_own(experiment_file, tmp_path):
     path = experiment_file()
     quick, full = read_experiment(path, tmp_path, quick=True), read_experiment(path, tmp_path)
@@ -126,6 +142,9 @@ def test_the_bundles_of_the_experiments_here_name_their_data_and_what_they_run(p
         ({"plot": "pie"}, "plot is 'pie'; legal are rotation, curve"),
         ({"seeds": []}, "seeds is []"),
         ({"seeds": [0.5]}, "seeds is [0.5]"),
+        ({"folds": []}, "folds is []"),
+        ({"folds": 4}, "folds is 4"),
+        ({"folds": [0]}, "overrides 'fold', which other has not"),
         ({"networks": {"a": {}}}, "the network 'a' lacks bundle"),
         ({"networks": {"a": {"bundle": "fast", "epoch": 1}}}, "the network 'a' has the keys epoch"),
         ({"networks": {}}, "networks is {}"),

@@ -27,7 +27,7 @@ from equivariant_nets.data.brain_tumor.layouts import (
 )
 from equivariant_nets.data.brain_tumor.losses import RegionLoss
 from equivariant_nets.data.brain_tumor.phantoms import tumor_phantom, write_tumor_phantoms
-from equivariant_nets.data.brain_tumor.split import split_cases
+from equivariant_nets.data.brain_tumor.split import fold_cases, split_cases
 from equivariant_nets.data.brain_tumor.targets import target_channels, target_regions
 from equivariant_nets.data.checks import CHANNEL_FILES
 from equivariant_nets.data.datalist import case_name, indented, select_section
@@ -61,6 +61,8 @@ def brain_tumor_datalist(
     section: str = "training",
     train_cases: int | None = None,
     split_file: str | Path | None = None,
+    fold: int | None = None,
+    num_folds: int = 4,
 ) -> list[Item]:
     """The cases of one section of the Decathlon's or of BraTS's brain tumours.
 
@@ -73,6 +75,9 @@ def brain_tumor_datalist(
         section: ``training``, ``validation`` or ``test``.
         train_cases: keep so many training cases, the first of a fixed shuffle; subsets are nested. None keeps all.
         split_file: JSON that keeps the split: written where it does not exist, followed where it does.
+        fold: None, or the fold of a cross-validation by patient, which ``split_file`` has no part in.
+        num_folds: of the cross-validation. The patients, sorted, are cut into so many parts of neighbours: part
+            ``fold`` is the test section, the first patient of the next part the validation section.
 
     Returns:
         dicts of ``image``, an absolute path, or four in the order FLAIR, T1, T1 with gadolinium, T2; ``label``, an
@@ -80,17 +85,20 @@ def brain_tumor_datalist(
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no case, or cases that ``split_file`` names are missing.
-        ValueError: cases are incomplete, ``dataset.json`` is damaged, the section or ``train_cases`` is not legal, or
-            ``split_file`` does not fit the folder.
+        ValueError: cases are incomplete, ``dataset.json`` is damaged, the section, ``train_cases`` or fold is not legal,
+            or ``split_file`` does not fit the folder.
     """
-    return select_section(brain_tumor_sections(dataset_dir, split_file), section, train_cases)
+    return select_section(brain_tumor_sections(dataset_dir, split_file, fold, num_folds), section, train_cases)
 
 
-def brain_tumor_sections(dataset_dir: str | Path, split_file: str | Path | None = None) -> dict[str, list[Item]]:
+def brain_tumor_sections(
+    dataset_dir: str | Path, split_file: str | Path | None = None, fold: int | None = None, num_folds: int = 4
+) -> dict[str, list[Item]]:
     """All sections, as :func:`brain_tumor_datalist` gives one; with less than three patients some are empty."""
     cases, problems = find_cases(dataset_dir)
     _raise_problems(problems, dataset_dir, f"python -m {__name__} --dataset_dir {dataset_dir}")
-    return {section: [_item(case) for case in part] for section, part in split_cases(cases, split_file).items()}
+    sections = split_cases(cases, split_file) if fold is None else fold_cases(cases, fold, num_folds)
+    return {section: [_item(case) for case in part] for section, part in sections.items()}
 
 
 def tumor_image_datalist(dataset_dir: str | Path) -> list[Item]:

@@ -13,7 +13,7 @@ from equivariant_nets.data.brain_tumor.layouts import Case
 from equivariant_nets.data.datalist import SECTIONS
 from equivariant_nets.files import write_text
 
-__all__ = ["split_cases", "split_patients"]
+__all__ = ["fold_cases", "split_cases", "split_patients"]
 
 _SEED = 0
 _SHARES = {"training": 340, "validation": 95, "test": 49}
@@ -40,6 +40,38 @@ def split_patients(patients: Iterable[str]) -> dict[str, list[str]]:
     return {
         section: sorted(names[index] for index in order[end - count : end])
         for (section, count), end in zip(counts.items(), ends, strict=True)
+    }
+
+
+def fold_cases(cases: Sequence[Case], fold: int, num_folds: int) -> dict[str, list[Case]]:
+    """The cases of each section in one fold of a cross-validation by patient, sorted by name.
+
+    The patients, sorted, are cut into ``num_folds`` parts of neighbours, as equal as can be. Part ``fold`` is the test
+    section; the first patient of the next part, which chooses the checkpoint, the validation section.
+
+    Args:
+        cases: all of them.
+        fold: from 0 to ``num_folds`` - 1.
+        num_folds: 2 or more, and at most as many as patients; each fold leaves two patients besides its test section.
+
+    Raises:
+        ValueError: a number is not among these.
+    """
+    patients = sorted({case.patient for case in cases})
+    if not 2 <= num_folds <= len(patients) or len(patients) - -(-len(patients) // num_folds) < 2:
+        raise ValueError(
+            f"num_folds is {num_folds} for {len(patients)} patients; legal are 2 to the number of patients, so that "
+            "each fold leaves two patients or more besides its test section. Give more folds or patients, or fold null."
+        )
+    if not 0 <= fold < num_folds:
+        raise ValueError(f"fold is {fold}; legal are 0 to {num_folds - 1}.")
+    parts = np.array_split(patients, num_folds)
+    section_of = dict.fromkeys(patients, "training")
+    section_of |= {patient: "test" for patient in parts[fold].tolist()}
+    section_of[parts[(fold + 1) % num_folds][0].item()] = "validation"
+    return {
+        section: sorted((case for case in cases if section_of[case.patient] == section), key=lambda case: case.name)
+        for section in SECTIONS
     }
 
 

@@ -85,7 +85,7 @@ def brain_tumor_datalist(
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no case, or cases that ``split_file`` names are missing.
-        ValueError: cases are incomplete, ``dataset.json`` is damaged, the section, ``train_cases`` or fold is not legal,
+        ValueError: cases are incomplete, ``dataset.json`` is damaged, a section, ``train_cases`` or fold is not legal,
             or ``split_file`` does not fit the folder.
     """
     return select_section(brain_tumor_sections(dataset_dir, split_file, fold, num_folds), section, train_cases)

@@ -33,7 +33,9 @@ TINY = {
     "hippocampus_mri_so3_deepedit": {"features": "2x0e+1x1e", "epoch_length": 2, "max_interactions": 1},
 }  # fmt: skip
 # Those of brain tumours, each with data in a layout of its own.
-SMALL_TUMORS = {"patch_size": [16, 16, 16], "roi_size": [16, 16, 16], "num_workers": 0}
+SMALL_TUMORS = {
+    "patch_size": [16, 16, 16], "roi_size": [16, 16, 16], "spacing_mm": [1, 1, 1], "epoch_length": 5,
+}  # fmt: skip
 TINY_TUMOR = {
     "brain_tumor_mri_so3_segmentation": {**SMALL_TUMORS, "features": "2x0e+1x1e"},
     "brain_tumor_mri_conventional_segmentation": {**SMALL_TUMORS, "features": 2},

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 
 from equivariant_nets.data.brain_tumor.check import check_brain_tumor
+from equivariant_nets.data.brain_tumor.conventions import CONVENTIONS, check_labels
 from equivariant_nets.data.brain_tumor.labels import (
     CLASS_NAMES,
     REGIONS,
@@ -35,6 +36,7 @@ from equivariant_nets.data.decathlon import download_task
 
 __all__ = [
     "CLASS_NAMES",
+    "CONVENTIONS",
     "REGIONS",
     "LabelToRegionsd",
     "RegionLoss",
@@ -61,6 +63,7 @@ def brain_tumor_datalist(
     section: str = "training",
     train_cases: int | None = None,
     split_file: str | Path | None = None,
+    convention: str | None = None,
 ) -> list[Item]:
     """The cases of one section of the Decathlon's or of BraTS's brain tumours.
 
@@ -68,28 +71,37 @@ def brain_tumor_datalist(
     labelled cases of the Decathlon. A folder with a ``dataset.json`` is the Decathlon's, and this file says which cases
     there are. Of any other, all cases of BraTS below it are used, each four files and a label.
 
+    All labels of a folder are of one convention: what their values mean. It is told by ``labels`` in ``dataset.json``,
+    or else by the names of the cases, and where these leave several, by the values in all of the labels. Whichever it
+    is, all labels are read, once in a process (about 0.1 s each), and none may hold values that it has not.
+
     Args:
         dataset_dir: the folder that holds ``imagesTr``, ``labelsTr`` and ``dataset.json``, or cases of BraTS.
         section: ``training``, ``validation`` or ``test``.
         train_cases: keep so many training cases, the first of a fixed shuffle; subsets are nested. None keeps all.
         split_file: JSON that keeps the split: written where it does not exist, followed where it does.
+        convention: of the labels, a key of ``CONVENTIONS``; None finds it.
 
     Returns:
         dicts of ``image``, an absolute path, or four in the order FLAIR, T1, T1 with gadolinium, T2; ``label``, an
-        absolute path; ``convention``, ``msd`` or ``brats``, which ``UnifyTumorLabelsd`` reads; and ``case``.
+        absolute path; ``convention``, a key of ``CONVENTIONS``, which ``UnifyTumorLabelsd`` reads; and ``case``.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no case, or cases that ``split_file`` names are missing.
-        ValueError: cases are incomplete, ``dataset.json`` is damaged, the section or ``train_cases`` is not legal, or
-            ``split_file`` does not fit the folder.
+        ValueError: cases are incomplete, the convention is unknown, cannot be told, or does not fit the labels,
+            ``dataset.json`` is damaged, the section or ``train_cases`` is not legal, or ``split_file`` does not fit the
+            folder.
     """
-    return select_section(brain_tumor_sections(dataset_dir, split_file), section, train_cases)
+    return select_section(brain_tumor_sections(dataset_dir, split_file, convention), section, train_cases)
 
 
-def brain_tumor_sections(dataset_dir: str | Path, split_file: str | Path | None = None) -> dict[str, list[Item]]:
+def brain_tumor_sections(
+    dataset_dir: str | Path, split_file: str | Path | None = None, convention: str | None = None
+) -> dict[str, list[Item]]:
     """All sections, as :func:`brain_tumor_datalist` gives one; with less than three patients some are empty."""
-    cases, problems = find_cases(dataset_dir)
+    cases, problems = find_cases(dataset_dir, convention)
     _raise_problems(problems, dataset_dir, f"python -m {__name__} --dataset_dir {dataset_dir}")
+    check_labels(Path(dataset_dir), {case.name: str(case.label) for case in cases}, str(cases[0].convention))
     return {section: [_item(case) for case in part] for section, part in split_cases(cases, split_file).items()}
 
 

@@ -6,8 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from equivariant_nets.data.brain_tumor.conventions import check_convention, folder_convention
 from equivariant_nets.data.datalist import case_name, paired_cases, read_manifest
 
 __all__ = ["MODALITIES", "Case", "brats_part", "find_brats_cases", "find_cases", "volume_files"]
@@ -35,10 +36,10 @@ class Case(NamedTuple):
     patient: str
     image: str | list[str]  # one file of four channels (MSD), or four files (BraTS), in the order of MODALITIES
     label: str | None
-    convention: str  # of the label's values: msd or brats
+    convention: str | None = None  # of the label's values, a key of CONVENTIONS; None where it cannot be told
 
 
-def find_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
+def find_cases(dataset_dir: str | Path, convention: str | None = None) -> tuple[list[Case], list[str]]:
     """The labelled cases of a folder, sorted by name, and what is wrong with the others.
 
     A folder with a ``dataset.json`` is MSD's, and this file says which cases there are. Any other is BraTS's: the
@@ -46,14 +47,17 @@ def find_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
 
     Args:
         dataset_dir: the folder. Hidden files in it are ignored.
+        convention: of all the labels; None finds it, by ``conventions.folder_convention``.
 
     Returns:
-        the complete cases, and one line for each problem.
+        the complete cases, and one line for each problem, one of which is a convention that cannot be told.
 
     Raises:
         FileNotFoundError: the folder does not exist, or holds no case in either layout.
-        ValueError: ``dataset.json`` is damaged.
+        ValueError: ``dataset.json`` is damaged, or the convention is unknown.
     """
+    if convention is not None:
+        check_convention(convention)
     folder = Path(dataset_dir).expanduser().absolute()
     advice = (
         f"Download the data of the Decathlon (7 GB) with: python -m {__package__} --dataset_dir {dataset_dir} "
@@ -62,15 +66,26 @@ def find_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
     )
     if folder.is_file():
         raise FileNotFoundError(f"{folder} is a file, not the folder of a data set. {advice}")
+    described = None
     if not folder.is_dir() or (folder / "dataset.json").is_file():
-        return _find_msd_cases(folder, advice)
-    cases, problems = find_brats_cases(folder, labelled=True)
+        manifest = read_manifest(folder, advice)
+        described = manifest.get("labels")
+        cases, problems = _find_msd_cases(folder, manifest, advice)
+    else:
+        cases, problems = find_brats_cases(folder, labelled=True)
     if not cases and not problems:
         raise FileNotFoundError(
             f"{folder} holds no dataset.json and no file named as in BraTS, such as CASE_flair.nii.gz or "
             f"CASE-t2f.nii.gz. {advice}"
         )
-    return cases, problems
+    if not cases:
+        return cases, problems
+    labels = {case.name: str(case.label) for case in cases}
+    try:
+        found = folder_convention(folder, labels, described, convention)
+    except ValueError as error:
+        return cases, [*problems, str(error)]
+    return [case._replace(convention=found) for case in cases], problems
 
 
 def find_brats_cases(folder: Path, labelled: bool) -> tuple[list[Case], list[str]]:
@@ -102,7 +117,7 @@ def find_brats_cases(folder: Path, labelled: bool) -> tuple[list[Case], list[str
         problems += faults
         if not faults:
             image = [str(files[part][0]) for part in MODALITIES]
-            cases.append(Case(name, _patient(name), image, str(files["label"][0]) if labelled else None, "brats"))
+            cases.append(Case(name, _patient(name), image, str(files["label"][0]) if labelled else None))
     return cases, problems
 
 
@@ -146,8 +161,7 @@ def _patient(name: str) -> str:
     return match["patient"] if match else name
 
 
-def _find_msd_cases(folder: Path, advice: str) -> tuple[list[Case], list[str]]:
-    manifest = read_manifest(folder, advice)
+def _find_msd_cases(folder: Path, manifest: dict[str, Any], advice: str) -> tuple[list[Case], list[str]]:
     entries = manifest.get("training")
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{folder / 'dataset.json'} names no labelled cases. {advice}")
@@ -159,7 +173,7 @@ def _find_msd_cases(folder: Path, advice: str) -> tuple[list[Case], list[str]]:
             problems.append(" ".join(str(error).split()))
         else:
             name = case_name(Path(files["image"]))
-            cases[name] = Case(name, name, files["image"], files["label"], "msd")
+            cases[name] = Case(name, name, files["image"], files["label"])
     return [cases[name] for name in sorted(cases)], problems
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel as nib
 
+from equivariant_nets.data.brain_tumor.channels import MODALITIES, numbered_case, order_beside
 from equivariant_nets.data.brain_tumor.check import check_brain_tumor
 from equivariant_nets.data.brain_tumor.conventions import CONVENTIONS, check_labels
 from equivariant_nets.data.brain_tumor.labels import (
@@ -19,11 +20,11 @@ from equivariant_nets.data.brain_tumor.labels import (
     label_to_regions,
 )
 from equivariant_nets.data.brain_tumor.layouts import (
-    MODALITIES,
     Case,
     brats_part,
     find_brats_cases,
     find_cases,
+    find_numbered_cases,
     volume_files,
 )
 from equivariant_nets.data.brain_tumor.losses import RegionLoss
@@ -69,7 +70,8 @@ def brain_tumor_datalist(
 
     The patients, sorted, are shuffled with a fixed seed and shared out 340 : 95 : 49, which are the counts for the 484
     labelled cases of the Decathlon. A folder with a ``dataset.json`` is the Decathlon's, and this file says which cases
-    there are. Of any other, all cases of BraTS below it are used, each four files and a label.
+    there are, or nnU-Net's, which names the channels of its files. Of any other, all cases of BraTS below it are used,
+    each four files and a label.
 
     All labels of a folder are of one convention: what their values mean. It is told by ``labels`` in ``dataset.json``,
     or else by the names of the cases, and where these leave several, by the values in all of the labels. Whichever it
@@ -109,15 +111,18 @@ def tumor_image_datalist(dataset_dir: str | Path) -> list[Item]:
     """The images to segment, sorted by name, whether or not there are labels.
 
     Args:
-        dataset_dir: a file of four channels; a folder with such files, in it or below; or a folder with cases of BraTS.
-            Labels, which are files named ``..._seg`` or in a folder ``labels...``, are ignored.
+        dataset_dir: a file of four channels; a folder with such files, in it or below; or a folder with cases of BraTS,
+            or of nnU-Net (``CASE_0000`` to ``CASE_0003``). Which channel is which, a ``dataset.json`` in the folder of
+            an image or in the one above says; without one, a file of four has ours. Labels, which are files named
+            ``..._seg`` or in a folder ``labels...``, are ignored.
 
     Returns:
         dicts of ``image``, an absolute path, or four in the order FLAIR, T1, T1 with gadolinium, T2; and ``case``.
 
     Raises:
         FileNotFoundError: the file or folder does not exist, or holds no image.
-        ValueError: a modality of a case is missing or given twice, or a file has three axes only.
+        ValueError: a modality of a case is missing or given twice, a file has three axes only, or ``dataset.json``
+            names other channels, or those of one file in another order.
     """
     source = Path(dataset_dir).expanduser().absolute()
     if source.is_file():
@@ -153,7 +158,9 @@ def name_by_case(meta: Mapping[str, Any], saver: object = None) -> dict[str, Any
         what ``monai.data.FolderLayout`` names a file by.
     """
     file = Path(meta["filename_or_obj"])
-    subject = Path(brats_part(file)[0]) if CHANNEL_FILES in meta else file.with_name(case_name(file))
+    numbered = numbered_case(file)
+    name = numbered[0] if numbered else brats_part(file)[0]
+    subject = Path(name) if CHANNEL_FILES in meta else file.with_name(case_name(file))
     return {"subject": f"{subject}.nii.gz", "idx": None}  # with an ending, which MONAI cuts off, dot or not
 
 
@@ -191,17 +198,31 @@ def _is_label(path: Path) -> bool:
 
 
 def _image_items(images: Sequence[Path]) -> list[Item]:
-    problems = []
-    for path in images:
-        try:
-            shape = nib.Nifti1Image.from_filename(path).shape  # of the header alone
-        except Exception:  # not readable: LoadVolumed says so, and why
-            continue
-        if len(shape) != 4:
+    items, numbered, problems = [], [], []
+    shapes = {path: _shape(path) for path in images}
+    of_nnunet = {path.parent for path, shape in shapes.items() if numbered_case(path) and len(shape or ()) == 3}
+    for path, shape in shapes.items():
+        if numbered_case(path) and path.parent in of_nnunet and len(shape or ()) in (0, 3):
+            numbered.append(path)
+        elif shape is None or len(shape) == 4:
+            items.append({"image": str(path), "case": case_name(path)})
+            try:
+                order_beside(path, in_one_file=True)
+            except ValueError as error:
+                problems.append(str(error))
+        else:
             part = brats_part(path)[1]
             what = f", and by its name the {part} of a BraTS case: give the folder of the case" if part else ""
-            problems.append(f"{path} is of shape {shape}{what}")
-    if problems:
-        legal = f"legal are images of {len(MODALITIES)} channels ({', '.join(MODALITIES)}), the channel last"
-        _raise_problems([f"{problem}; {legal}." for problem in problems], images[0].parent)
-    return [{"image": str(path), "case": case_name(path)} for path in images]
+            legal = f"legal are images of {len(MODALITIES)} channels ({', '.join(MODALITIES)}), the channel last"
+            problems.append(f"{path} is of shape {shape}{what}; {legal}.")
+    cases, others = find_numbered_cases(numbered)
+    _raise_problems([*dict.fromkeys(problems), *others], images[0].parent)
+    return [*items, *({"image": case.image, "case": case.name} for case in cases)]
+
+
+def _shape(path: Path) -> tuple[int, ...] | None:
+    """Of the header alone; None where it cannot be read: LoadVolumed says so, and why."""
+    try:
+        return nib.Nifti1Image.from_filename(path).shape
+    except Exception:
+        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from equivariant_nets.cli import command_line
 from equivariant_nets.data.brain_tumor import brain_tumor_sections, check_brain_tumor, download_brain_tumor
 from equivariant_nets.data.problems import exit_with_problems
@@ -13,7 +15,7 @@ def main(
     download: bool = False,
     split_file: str | None = None,
     convention: str | None = None,
-    check_skull: bool = True,
+    check_skull: Literal[True, False] = True,
 ) -> str:
     """Check every file of the brain tumour data and count the cases of each section, after a download where asked for.
 

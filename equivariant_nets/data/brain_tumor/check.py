@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from equivariant_nets.data.brain_structures.skull import CheckSkullStrippedd, foreground
+from equivariant_nets.data.brain_tumor.channels import MODALITIES
 from equivariant_nets.data.brain_tumor.labels import UnifyTumorLabelsd
-from equivariant_nets.data.brain_tumor.layouts import MODALITIES, Case, find_cases
+from equivariant_nets.data.brain_tumor.layouts import Case, find_cases
 from equivariant_nets.data.checks import CheckVolumed, describe_volume
 from equivariant_nets.data.problems import case_problems
 

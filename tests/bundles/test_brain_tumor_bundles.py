@@ -169,6 +169,14 @@ def test_every_layout_gives_the_same_training_items(shared_tumors, tmp_path):
     assert all(item["label"].unique().tolist() == [0, 1, 2, 3] for item in first)
 
 
+def test_a_convention_reaches_every_section(shared_tumors, tmp_path):
+    options = {"dataset_dir": str(shared_tumors["brats2023"]), "split_file": str(tmp_path / "split.json")}
+    for overrides, expected in (({}, "brats2023"), ({"convention": "brats2024"}, "brats2024")):
+        parser = config(SO3, **options, **overrides)
+        for section in ("train#dataset#data", "validate#dataset#data", "evaluation_data"):
+            assert {item["convention"] for item in parser.get_parsed_content(section)} == {expected}
+
+
 def without_gadolinium(source, folder):
     """A copy of BraTS 2021 cases of which one lacks a modality."""
     shutil.copytree(source, folder)

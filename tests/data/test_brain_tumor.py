@@ -44,16 +44,18 @@ def names(files):
 
 
 @pytest.mark.parametrize(
-    ("name", "parts", "form"),
+    ("name", "parts", "form", "convention"),
     [
-        ("BraTS20_Training_001", ("flair", "t1", "t1ce", "t2", "seg"), "{}_{}.nii"),
-        ("BraTS2021_00000", ("flair", "t1", "t1ce", "t2", "seg"), "{}_{}.nii.gz"),
-        ("BraTS-GLI-00000-000", ("t2f", "t1n", "t1c", "t2w", "seg"), "{}-{}.nii.gz"),
-        ("case", ("FLAIR", "T1w", "T1Gd", "T2w", "Seg"), "{}_{}.NII.GZ"),
+        ("BraTS20_Training_001", ("flair", "t1", "t1ce", "t2", "seg"), "{}_{}.nii", "brats2021"),
+        ("BraTS2021_00000", ("flair", "t1", "t1ce", "t2", "seg"), "{}_{}.nii.gz", "brats2021"),
+        ("BraTS-GLI-00000-000", ("t2f", "t1n", "t1c", "t2w", "seg"), "{}-{}.nii.gz", "brats2023"),
+        ("brats18_1", ("FLAIR", "T1w", "T1Gd", "T2w", "Seg"), "{}_{}.NII.GZ", "brats2021"),
     ],
 )
 @pytest.mark.parametrize("inside", [".", "own", "some/where/own"])
-def test_every_spelling_is_found_at_any_depth_in_the_order_of_the_channels(tmp_path, name, parts, form, inside):
+def test_every_spelling_is_found_at_any_depth_in_the_order_of_the_channels(
+    tmp_path, name, parts, form, convention, inside
+):
     write_empty_case(tmp_path / inside, name, parts, form)
     (tmp_path / inside / f"._{form.format(name, parts[0])}").touch()
     (tmp_path / inside / "notes.txt").touch()
@@ -61,7 +63,7 @@ def test_every_spelling_is_found_at_any_depth_in_the_order_of_the_channels(tmp_p
     assert problems == []
     assert names(case.image) == [form.format(name, part) for part in parts[:4]]
     assert names([case.label]) == [form.format(name, parts[4])]
-    assert (case.name, case.convention) == (name, "brats")
+    assert (case.name, case.convention) == (name, convention)
 
 
 def test_time_points_of_one_patient_are_told_from_patients(tmp_path):

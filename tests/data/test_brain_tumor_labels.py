@@ -27,21 +27,28 @@ def unify(values, convention):
 
 @pytest.mark.parametrize(
     ("values", "convention", "classes"),
-    [([0, 1, 2, 4], "brats", [0, 2, 1, 3]), ([0, 1, 2, 3], "brats", [0, 2, 1, 3]), ([0, 1, 2, 3], "msd", [0, 1, 2, 3])],
+    [
+        ([0, 1, 2, 3], "msd", [0, 1, 2, 3]),
+        ([0, 1, 2, 3, 4], "brats2016", [0, 2, 1, 2, 3]),
+        ([0, 1, 2, 4], "brats2021", [0, 2, 1, 3]),
+        ([0, 1, 2, 3], "brats2023", [0, 2, 1, 3]),
+        ([0, 1, 2, 3, 4], "brats2024", [0, 2, 1, 3, 0]),  # a resection cavity is background
+        ([0, 1, 2, 3, 4], "brats2024-ped", [0, 3, 2, 2, 1]),  # a cyst does not enhance
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32, torch.float64])
 def test_every_convention_gives_the_same_classes(values, convention, classes, dtype):
     result = unify(torch.tensor(values, dtype=dtype), convention)
     assert result.flatten().tolist() == classes
     assert result.dtype == dtype
-    assert result.shape == (1, 4, 1, 1)
+    assert result.shape == (1, len(values), 1, 1)
     assert result.meta["filename_or_obj"] == "truth.nii.gz"
     assert result.affine[0, 3] == 5
 
 
 def test_the_label_given_is_not_changed_and_arrays_are_legal():
     given = np.array([0, 1, 2, 4], np.uint8).reshape(1, 4, 1, 1)
-    result = UnifyTumorLabelsd()({"label": given, "convention": "brats"})["label"]
+    result = UnifyTumorLabelsd()({"label": given, "convention": "brats2021"})["label"]
     assert given.flatten().tolist() == [0, 1, 2, 4]
     assert isinstance(result, np.ndarray)
     assert result.flatten().tolist() == [0, 2, 1, 3]
@@ -56,11 +63,10 @@ def test_data_without_a_label_passes():
     ("values", "convention", "message"),
     [
         ([0.0, 4.0], "msd", "label values 4 are not legal; legal for a label of 'msd' are 0, 1, 2, 3"),
-        ([0.0, 5.0, -1.0], "brats", "label values -1, 5 are not legal; legal for a label of 'brats' are 0, 1, 2, 3, 4"),
-        ([0.5], "brats", "label values 0.5 are not legal"),
+        ([3.0, 5.0, -1.0], "brats2021", "label values -1, 3, 5 are not .* for a label of 'brats2021' are 0, 1, 2, 4"),
+        ([0.5], "brats2021", "label values 0.5 are not legal"),
         ([float("nan")], "msd", "label values nan are not legal"),
-        ([3.0, 4.0], "brats", "holds both 3 and 4"),
-        ([0.0], "decathlon", "'convention' is 'decathlon'; legal are msd and brats"),
+        ([0.0], "decathlon", r"convention='decathlon' is unknown\. Legal are msd \(.*; brats2021 \("),
     ],
 )
 def test_illegal_labels_are_refused_and_the_file_is_named(values, convention, message):
@@ -71,7 +77,7 @@ def test_illegal_labels_are_refused_and_the_file_is_named(values, convention, me
 def test_labels_of_several_channels_and_without_convention_are_refused():
     with pytest.raises(ValueError, match=r"shape is \(2, 1, 1, 1\); legal is \(1, D, H, W\)"):
         UnifyTumorLabelsd()({"label": torch.zeros(2, 1, 1, 1), "convention": "msd"})
-    with pytest.raises(ValueError, match="'convention' is None"):
+    with pytest.raises(ValueError, match="convention=None is unknown"):
         UnifyTumorLabelsd()({"label": volume([0])})
 
 

@@ -13,7 +13,7 @@ from equivariant_nets.data.datalist import SECTIONS, nested_subset
 def cases(count, visits=1):
     """Cases without files, ``visits`` of each patient."""
     return [
-        Case(f"BraTS-GLI-{k:05d}-{visit:03d}", f"BraTS-GLI-{k:05d}", "image", "label", "brats")
+        Case(f"BraTS-GLI-{k:05d}-{visit:03d}", f"BraTS-GLI-{k:05d}", "image", "label")
         for k in range(count)
         for visit in range(visits)
     ]

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from equivariant_nets.data.checks import describe_volume
 from equivariant_nets.settings import is_on
 
-__all__ = ["CheckSkullStrippedd", "foreground_litres"]
+__all__ = ["CheckSkullStrippedd", "foreground", "foreground_litres"]
 
 # The insides of the largest adult skulls measure about 2 L, and a stripped brain is smaller: 1.2 to 1.6 L in the 20
 # volumes of MICCAI 2012. An adult's head with the face is 3 L and more.
@@ -80,12 +80,13 @@ def foreground_litres(image: Any) -> tuple[float, float]:
     channels = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     affine = np.asarray(image.affine)[:3, :3] if isinstance(image, MetaTensor) else np.eye(3)
     voxel_litres = abs(float(np.linalg.det(affine))) / _MM3_PER_LITRE
-    return max((voxel_litres * count, background) for count, background in map(_foreground, channels))
+    return max((voxel_litres * np.count_nonzero(mask), background) for mask, background in map(foreground, channels))
 
 
-def _foreground(volume: np.ndarray) -> tuple[int, float]:
+def foreground(volume: np.ndarray) -> tuple[np.ndarray, float]:
+    """Where a volume (D, H, W) differs from its background, booleans, and the background's value."""
     faces = [volume.take((0, -1), axis=axis).ravel() for axis in range(volume.ndim)]
     values, counts = np.unique(np.concatenate(faces), return_counts=True)
     background = values[counts.argmax()]
     difference = np.abs(np.subtract(volume, background, dtype=np.float32))
-    return int(np.count_nonzero(difference > _TOLERANCE * difference.mean())), float(background)
+    return difference > _TOLERANCE * difference.mean(), float(background)

@@ -1,7 +1,7 @@
-"""The classes of a brain tumour, the two conventions of their numbers, and the nested regions that they make up.
+"""The classes of a brain tumour, and the nested regions that they make up.
 
-The classes here are those of the Medical Segmentation Decathlon. BraTS numbers them otherwise: 1 is the necrotic and
-non-enhancing core, 2 the edema, and enhancing tumour is 4, or 3 from 2023 on.
+The classes here are those of the Medical Segmentation Decathlon. Other data sets number them otherwise: see
+``conventions.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
+from equivariant_nets.data.brain_tumor.conventions import CONVENTIONS, check_convention
 from equivariant_nets.data.checks import describe_volume, listed_values, round_label
 
 __all__ = [
     "CLASS_NAMES",
-    "CONVENTIONS",
     "REGIONS",
     "LabelToRegionsd",
     "RegionsToLabeld",
@@ -30,9 +30,6 @@ __all__ = [
 
 CLASS_NAMES = ("background", "edema", "non-enhancing tumour", "enhancing tumour")
 REGIONS = {"ET": (3,), "TC": (2, 3), "WT": (1, 2, 3)}  # enhancing tumour, tumour core, whole tumour
-
-# Value in the file -> class.
-CONVENTIONS = {"msd": {0: 0, 1: 1, 2: 2, 3: 3}, "brats": {0: 0, 1: 2, 2: 1, 3: 3, 4: 3}}
 
 _LAYERS = {"WT": 1, "TC": 2, "ET": 3}  # from the outside in: what a region writes over the one around it
 
@@ -45,12 +42,13 @@ class UnifyTumorLabelsd(MapTransform):
 
     Args:
         keys: keys of the label maps.
-        convention_key: key of the convention of their values: ``msd``, which has these classes already, or ``brats``:
-            1 necrotic and non-enhancing core, 2 edema, 4 or 3 enhancing tumour.
+        convention_key: key of the convention of their values, a key of ``conventions.CONVENTIONS``: ``msd``, which has
+            these classes already, ``brats2016``, ``brats2021``, ``brats2023``, ``brats2024`` or ``brats2024-ped``. A
+            resection cavity becomes background, and a cyst non-enhancing tumour.
 
     Raises:
-        ValueError: on call, a label map has not one channel, holds values that its convention has not, or both 3 and
-            4, or the convention is missing or unknown.
+        ValueError: on call, a label map has not one channel, or holds values that its convention has not, or the
+            convention is missing or unknown.
     """
 
     def __init__(self, keys: KeysCollection = "label", convention_key: Hashable = "convention") -> None:
@@ -64,13 +62,11 @@ class UnifyTumorLabelsd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             name = describe_volume(d[key], key)
-            convention = d.get(self.convention_key)
-            if convention not in CONVENTIONS:
-                raise ValueError(
-                    f"{name}: the item's {self.convention_key!r} is {convention!r}; legal are "
-                    f"{' and '.join(CONVENTIONS)}. Set it to the data set that the label comes from."
-                )
-            d[key] = convert_to_dst_type(_unified(_without_metadata(d[key]), str(convention), name), d[key])[0]
+            try:
+                convention = check_convention(d.get(self.convention_key))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+            d[key] = convert_to_dst_type(_unified(_without_metadata(d[key]), convention, name), d[key])[0]
         return d
 
 
@@ -176,7 +172,7 @@ def _without_metadata(value: Any) -> torch.Tensor:
 
 
 def _unified(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
-    classes = CONVENTIONS[convention]
+    classes = CONVENTIONS[convention].classes
     if label.shape[0] != 1:
         raise ValueError(
             f"{name}: the shape is {tuple(label.shape)}; legal is (1, D, H, W), one channel of classes. Merge the "
@@ -188,14 +184,8 @@ def _unified(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
         bad = listed_values(torch.unique(label[~legal]).cpu().numpy())
         raise ValueError(
             f"{name}: the label values {bad} are not legal; legal for a label of {convention!r} are "
-            f"{', '.join(map(str, classes))}. Check that it is a label map of this data set, and "
-            "resample label maps with nearest-neighbour interpolation only."
-        )
-    if 4 in classes and (label == 3).any() and (label == 4).any():
-        raise ValueError(
-            f"{name}: the label holds both 3 and 4; legal is one of them, for enhancing tumour. Labels up to BraTS "
-            "2016 (3 non-enhancing tumour: write it as 1) and after surgery from 2024 on (4 resection cavity: write "
-            "it as 0) have both: renumber them first."
+            f"{', '.join(map(str, classes))}. Check that it is a label map of this data set, whose convention "
+            "--convention says, and resample label maps with nearest-neighbour interpolation only."
         )
     table = torch.tensor([classes.get(value, 0) for value in range(max(classes) + 1)], device=label.device)
     return table[label.long()].to(label.dtype)

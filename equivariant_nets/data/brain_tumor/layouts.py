@@ -1,24 +1,19 @@
-"""Find the cases of a folder: the Decathlon's Task01_BrainTumour, or BraTS as its releases lay their files out."""
+"""Find the cases of a folder: the Decathlon's Task01_BrainTumour, nnU-Net's form of it, or BraTS as its releases."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from equivariant_nets.data.brain_tumor.channels import MODALITIES, channel_order, numbered_case, order_beside
+from equivariant_nets.data.brain_tumor.conventions import check_convention, folder_convention
 from equivariant_nets.data.datalist import case_name, paired_cases, read_manifest
 
-__all__ = ["MODALITIES", "Case", "brats_part", "find_brats_cases", "find_cases", "volume_files"]
+__all__ = ["Case", "brats_part", "find_brats_cases", "find_cases", "find_numbered_cases", "volume_files"]
 
-# In the order of the channels, each with the spellings that end a file name (BraTS) or stand in dataset.json.
-MODALITIES = {
-    "FLAIR": ("flair", "t2f"),
-    "T1": ("t1", "t1n", "t1w"),
-    "T1 with gadolinium": ("t1ce", "t1c", "t1gd"),
-    "T2": ("t2", "t2w"),
-}
 _LABEL = {"label": ("seg",)}
 _SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _PARTS = {spelling: part for part, spellings in (MODALITIES | _LABEL).items() for spelling in spellings}
@@ -33,27 +28,31 @@ class Case(NamedTuple):
 
     name: str
     patient: str
-    image: str | list[str]  # one file of four channels (MSD), or four files (BraTS), in the order of MODALITIES
+    image: str | list[str]  # one file of four channels (MSD), or four (BraTS, nnU-Net), in the order of MODALITIES
     label: str | None
-    convention: str  # of the label's values: msd or brats
+    convention: str | None = None  # of the label's values, a key of CONVENTIONS; None where it cannot be told
 
 
-def find_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
+def find_cases(dataset_dir: str | Path, convention: str | None = None) -> tuple[list[Case], list[str]]:
     """The labelled cases of a folder, sorted by name, and what is wrong with the others.
 
-    A folder with a ``dataset.json`` is MSD's, and this file says which cases there are. Any other is BraTS's: the
+    A folder with a ``dataset.json`` is MSD's or nnU-Net's: this file says which cases there are, and which channel is
+    which modality; the channels of MSD, whose names it need not give, are in our order. Any other is BraTS's: the
     files of a case, named by the case and the modality (``_t1``, ``-t1n``, ...), lie anywhere below it.
 
     Args:
         dataset_dir: the folder. Hidden files in it are ignored.
+        convention: of all the labels; None finds it, by ``conventions.folder_convention``.
 
     Returns:
-        the complete cases, and one line for each problem.
+        the complete cases, and one line for each problem, one of which is a convention that cannot be told.
 
     Raises:
         FileNotFoundError: the folder does not exist, or holds no case in either layout.
-        ValueError: ``dataset.json`` is damaged.
+        ValueError: ``dataset.json`` is damaged, or the convention is unknown.
     """
+    if convention is not None:
+        check_convention(convention)
     folder = Path(dataset_dir).expanduser().absolute()
     advice = (
         f"Download the data of the Decathlon (7 GB) with: python -m {__package__} --dataset_dir {dataset_dir} "
@@ -62,15 +61,26 @@ def find_cases(dataset_dir: str | Path) -> tuple[list[Case], list[str]]:
     )
     if folder.is_file():
         raise FileNotFoundError(f"{folder} is a file, not the folder of a data set. {advice}")
+    described = None
     if not folder.is_dir() or (folder / "dataset.json").is_file():
-        return _find_msd_cases(folder, advice)
-    cases, problems = find_brats_cases(folder, labelled=True)
+        manifest = read_manifest(folder, advice)
+        described = manifest.get("labels")
+        cases, problems = _find_msd_cases(folder, manifest, advice)
+    else:
+        cases, problems = find_brats_cases(folder, labelled=True)
     if not cases and not problems:
         raise FileNotFoundError(
             f"{folder} holds no dataset.json and no file named as in BraTS, such as CASE_flair.nii.gz or "
             f"CASE-t2f.nii.gz. {advice}"
         )
-    return cases, problems
+    if not cases:
+        return cases, problems
+    labels = {case.name: str(case.label) for case in cases}
+    try:
+        found = folder_convention(folder, labels, described, convention)
+    except ValueError as error:
+        return cases, [*problems, str(error)]
+    return [case._replace(convention=found) for case in cases], problems
 
 
 def find_brats_cases(folder: Path, labelled: bool) -> tuple[list[Case], list[str]]:
@@ -102,7 +112,7 @@ def find_brats_cases(folder: Path, labelled: bool) -> tuple[list[Case], list[str
         problems += faults
         if not faults:
             image = [str(files[part][0]) for part in MODALITIES]
-            cases.append(Case(name, _patient(name), image, str(files["label"][0]) if labelled else None, "brats"))
+            cases.append(Case(name, _patient(name), image, str(files["label"][0]) if labelled else None))
     return cases, problems
 
 
@@ -146,33 +156,75 @@ def _patient(name: str) -> str:
     return match["patient"] if match else name
 
 
-def _find_msd_cases(folder: Path, advice: str) -> tuple[list[Case], list[str]]:
-    manifest = read_manifest(folder, advice)
+def _find_msd_cases(folder: Path, manifest: dict[str, Any], advice: str) -> tuple[list[Case], list[str]]:
     entries = manifest.get("training")
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{folder / 'dataset.json'} names no labelled cases. {advice}")
-    cases, problems = {}, [*_wrong_modalities(folder, manifest.get("modality"))]
+    cases, problems = {}, []
     for entry in entries:  # one by one, to find every problem
         try:
-            files = paired_cases(folder, [entry], advice="")[0]
+            images, label = _files_of(folder, entry)
+            in_one_file = len(images) == 1 and "file_ending" not in manifest  # which nnU-Net's has
+            order = channel_order(folder, manifest, in_one_file)
+            name = case_name(images[0] if in_one_file else label)
+            image = images[0] if in_one_file else in_order(images, order)
         except (FileNotFoundError, ValueError) as error:
             problems.append(" ".join(str(error).split()))
         else:
-            name = case_name(Path(files["image"]))
-            cases[name] = Case(name, name, files["image"], files["label"], "msd")
-    return [cases[name] for name in sorted(cases)], problems
+            cases[name] = Case(name, _patient(name), image, label)
+    return [cases[name] for name in sorted(cases)], [*dict.fromkeys(problems)]
 
 
-def _wrong_modalities(folder: Path, given: object) -> Iterator[str]:
-    """A problem where ``dataset.json`` names other channels than ours; where it names none, they are taken as ours."""
-    if not isinstance(given, dict) or not given:
-        return
-    names = [str(given.get(str(channel), "nothing")) for channel in range(max(len(given), len(MODALITIES)))]
-    spellings = list(MODALITIES.values())
-    if len(names) != len(spellings) or any(
-        name.lower() not in legal for name, legal in zip(names, spellings, strict=True)
-    ):
-        yield (
-            f"{folder / 'dataset.json'} names the channels {', '.join(names)}; legal are {', '.join(MODALITIES)}, in "
-            "this order, as in Task01_BrainTumour. Check that it is this task."
+def _files_of(folder: Path, entry: Any) -> tuple[list[str], str]:
+    """The images of an entry of ``dataset.json``, one, or of nnU-Net one a channel, and its label."""
+    images = entry.get("image") if isinstance(entry, dict) else None
+    if isinstance(images, str) and not (folder / images).is_file():  # nnU-Net's first version names no channel
+        images = images.replace("\\", "/")  # written on Windows
+        name = case_name(images)
+        files = [Path(images).with_name(f"{name}_{k:04d}{Path(images).name.removeprefix(name)}") for k in range(10)]
+        images = [str(file) for file in files if (folder / file).is_file()] or images
+    listed = images if isinstance(images, list) else [images]
+    pairs = paired_cases(folder, [{**entry, "image": image} for image in listed] if images else [entry], advice="")
+    return [pair["image"] for pair in pairs], pairs[0]["label"]
+
+
+def find_numbered_cases(files: Sequence[Path]) -> tuple[list[Case], list[str]]:
+    """The cases of nnU-Net's files, ``CASE_0000`` to ``CASE_0003``, and one line for each problem.
+
+    Which of them is which modality, ``dataset.json`` in their folder or the one above says.
+    """
+    found: dict[Path, list[str]] = defaultdict(list)
+    for file in files:
+        if numbered := numbered_case(file):
+            found[file.with_name(numbered[0])].append(str(file))
+    cases, problems = [], []
+    for path, images in found.items():
+        try:
+            image = in_order(images, order_beside(path, in_one_file=False))
+        except (FileNotFoundError, ValueError) as error:
+            problems.append(f"{path.name}: {error}")
+        else:
+            cases.append(Case(path.name, _patient(path.name), image, None))
+    return cases, problems
+
+
+def in_order(images: Sequence[str], order: Sequence[int] | None) -> list[str]:
+    """Numbered files of the modalities in our order.
+
+    Raises:
+        ValueError: the order is not known, or there are not four files.
+    """
+    names = [Path(image).name for image in images]
+    if order is None:
+        raise ValueError(
+            f"{names[0]} is numbered, and no dataset.json beside it names the channels. Put one into its folder or the "
+            f'one above, with {{"channel_names": {{"0": "FLAIR", ...}}}}, or name the files as BraTS does: CASE_flair, '
+            "CASE_t1, CASE_t1ce, CASE_t2."
         )
+    numbers = {numbered[1]: image for image in images if (numbered := numbered_case(Path(image)))}
+    if sorted(numbers) != sorted(order) or len(images) != len(order):
+        raise ValueError(
+            f"the files {', '.join(names)} are not the channels 0000 to {len(order) - 1:04d}, each once, of which "
+            "dataset.json speaks. Complete the case."
+        )
+    return [numbers[channel] for channel in order]

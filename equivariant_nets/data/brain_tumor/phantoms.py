@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from equivariant_nets.data.brain_tumor.labels import CLASS_NAMES, CONVENTIONS
+from equivariant_nets.data.brain_tumor.conventions import CONVENTIONS
+from equivariant_nets.data.brain_tumor.labels import CLASS_NAMES
 from equivariant_nets.data.synthetic import checked_size, ellipsoid_level, save_volume, smooth_field, write_once
 from equivariant_nets.files import write_json
 from equivariant_nets.rotations import random_rotation
@@ -45,11 +46,10 @@ class _Layout(NamedTuple):
     image_files: Callable[[int], list[str]]  # of case k: one file of four channels, or one a modality, in our order
     label_file: Callable[[int], str]
     convention: str
-    enhancing: int  # the value of enhancing tumour in the label file
     axcodes: str  # where the voxel axes run to
 
 
-def _brats(stem: str, first: int, modalities: Sequence[str], label: str, suffix: str, enhancing: int) -> _Layout:
+def _brats(stem: str, first: int, modalities: Sequence[str], label: str, suffix: str, convention: str) -> _Layout:
     def file(index: int, part: str) -> str:
         name = stem.format(index + first)
         return f"{name}/{name}{part}{suffix}"
@@ -57,8 +57,7 @@ def _brats(stem: str, first: int, modalities: Sequence[str], label: str, suffix:
     return _Layout(
         lambda index: [file(index, part) for part in modalities],
         lambda index: file(index, label),
-        "brats",
-        enhancing,
+        convention,
         "LPS",
     )
 
@@ -69,12 +68,11 @@ _LAYOUTS = {
         lambda index: [f"imagesTr/BRATS_{index + 1:03d}.nii.gz"],
         lambda index: f"labelsTr/BRATS_{index + 1:03d}.nii.gz",
         "msd",
-        3,
         "RAS",
     ),
-    "brats2020": _brats("BraTS20_Training_{:03d}", 1, _UNDERSCORED, "_seg", ".nii", 4),
-    "brats2021": _brats("BraTS2021_{:05d}", 0, _UNDERSCORED, "_seg", ".nii.gz", 4),
-    "brats2023": _brats("BraTS-GLI-{:05d}-000", 0, ("-t2f", "-t1n", "-t1c", "-t2w"), "-seg", ".nii.gz", 3),
+    "brats2020": _brats("BraTS20_Training_{:03d}", 1, _UNDERSCORED, "_seg", ".nii", "brats2021"),
+    "brats2021": _brats("BraTS2021_{:05d}", 0, _UNDERSCORED, "_seg", ".nii.gz", "brats2021"),
+    "brats2023": _brats("BraTS-GLI-{:05d}-000", 0, ("-t2f", "-t1n", "-t1c", "-t2w"), "-seg", ".nii.gz", "brats2023"),
 }
 
 
@@ -213,8 +211,8 @@ def _tissues(
 
 def _write_case(folder: Path, layout: _Layout, index: int, sides: tuple[int, int, int], seed: int) -> None:
     image, label = tumor_phantom(np.random.RandomState([seed, index]), sides)
-    values = {number: value for value, number in CONVENTIONS[layout.convention].items() if number != 3}
-    label = np.array([values[0], values[1], values[2], layout.enhancing], np.uint8)[label]
+    values = {number: value for value, number in CONVENTIONS[layout.convention].classes.items()}
+    label = np.array([values[number] for number in range(len(values))], np.uint8)[label]
     image = np.rint(image)  # whole numbers in every layout
     files = layout.image_files(index)
     if len(files) == 1:

@@ -50,9 +50,11 @@ def filling_mask(volume: np.ndarray) -> np.ndarray:
     tolerance = _TOLERANCE * _content_distance(distance)
     if widths[densest] > tolerance:
         return np.zeros(values.shape, dtype=bool)
-    parts, _ = ndimage.label(distance <= tolerance)
-    at_border = np.unique(parts[shell])
-    return np.isin(parts, at_border[at_border > 0])
+    parts, count = ndimage.label(distance <= tolerance)
+    at_border = np.zeros(count + 1, dtype=bool)
+    at_border[parts[shell]] = True
+    at_border[0] = False
+    return at_border[parts]
 
 
 def _content_distance(distance: np.ndarray) -> float:

@@ -33,6 +33,10 @@ _PLACES = re.compile(r"(^|_)(dir|path|device|num_workers)$")
 _PLACE_TYPES = (torch.device, Engine)
 # What a random number generator draws is decided by its seed; its state moves on while it is used.
 _GENERATORS = (np.random.RandomState, np.random.Generator, torch.Generator)
+# Endings of the files of one image: headers, voxels, and the place that SPM writes beside Analyze.
+_PARTS = (
+    (".img.gz", ".hdr.gz", ".mat"), (".img", ".hdr", ".mat"), (".mhd", ".raw", ".zraw"), (".nhdr", ".raw", ".raw.gz"),
+)  # fmt: skip
 _SMALL = 32  # numbers of an array that are told one by one
 _MAX_TOLD = 5
 _NOT_TOLD = object()
@@ -103,9 +107,27 @@ def checksum(network: nn.Module) -> str:
 
 
 def content_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's content."""
-    with Path(path).open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    """SHA-256 of a file's content; of an image in several files, such as ``.img`` and ``.hdr``, of all of them.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digests = []
+    for part in [Path(path), *_other_parts(Path(path))]:
+        with part.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return f"sha256:{digests[0] if len(digests) == 1 else hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
+
+
+def _other_parts(path: Path) -> list[Path]:
+    """The files that an image consists of beside the one that is named: of its name, with other endings of a group."""
+    for group in _PARTS:
+        own = next((ending for ending in group if path.name.lower().endswith(ending)), None)
+        if own is not None:
+            stem, is_upper = path.name[: -len(own)], path.name.endswith(own.upper())
+            names = [stem + (ending.upper() if is_upper else ending) for ending in group if ending != own]
+            return [part for name in names if (part := path.with_name(name)).is_file()]
+    return []
 
 
 def is_place(name: Any) -> bool:

@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from equivariant_nets.data.notices import FileFault
 
-__all__ = ["Place", "affine_distance_voxels", "copy_place", "place_of", "spacing_mm"]
+__all__ = ["Place", "affine_distance_voxels", "copy_place", "is_sheared", "place_of", "spacing_mm"]
 
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 CODE_NAMES = {0: "unknown", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI", 5: "template"}
@@ -27,6 +27,7 @@ _PLACE_FIELDS = (
 _SAME_SIZE = 0.01  # of the size of a voxel
 _SAME_PLACE_VOXELS = 0.1
 _LEAST_VOLUME = 1e-3  # of the parallelepiped of the axes' directions; 1 where they are perpendicular
+_PERPENDICULAR_DEGREES = 0.5  # that axes may differ from it, as by rounding
 _FORMS = ("sform", "qform")
 
 
@@ -57,8 +58,11 @@ def place_of(image: Any) -> Place:
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
         known = not isinstance(header, nib.AnalyzeHeader) or _has_orientation_file(image)
-        warnings = () if known else (_no_orientation("the format Analyze holds none", image.affine),)
-        return Place(np.array(image.affine, float), "affine" if known else "none", "mm", None, None, 0.0, warnings)
+        affine = np.array(image.affine, float)
+        used, warnings = "affine", _shear_notes(affine, "affine")
+        if not known:
+            used, warnings = "none", [_no_orientation("the format Analyze holds none", affine)]
+        return Place(affine, used, "mm", None, None, 0.0, tuple(warnings))
     unit = header.get_xyzt_units()[0]
     mm = MM_PER_UNIT[unit]
     codes = {name: int(header[f"{name}_code"]) for name in _FORMS}
@@ -89,6 +93,7 @@ def place_of(image: Any) -> Place:
         )
     elif codes["sform"] and "sform" not in forms:
         notes.append(f"the sform of code {codes['sform']} is not invertible: the qform is used.")
+    notes += _shear_notes(affine, used)
     scale = np.diag([mm, mm, mm, 1.0])
     return Place(scale @ affine, used, unit, codes["sform"], codes["qform"], apart, tuple(notes))
 
@@ -142,6 +147,28 @@ def _legal_form(header: nib.Nifti1Header, name: str) -> np.ndarray | None:
     if not np.isfinite(form).all() or not (_sizes(form) > 0).all():
         return None
     return form if abs(np.linalg.det(form[:3, :3] / _sizes(form))) > _LEAST_VOLUME else None
+
+
+def is_sheared(affine: Any) -> bool:
+    """Whether the axes of voxels are not perpendicular, which no qform can say."""
+    return _shear_degrees(np.asarray(affine, dtype=float)) > _PERPENDICULAR_DEGREES
+
+
+def _shear_degrees(affine: np.ndarray) -> float:
+    """How far the axes are from perpendicular."""
+    directions = affine[:3, :3] / _sizes(affine)
+    cosines = np.abs(directions.T @ directions - np.eye(3)).max()
+    return float(np.degrees(np.arcsin(min(1.0, cosines))))
+
+
+def _shear_notes(affine: np.ndarray, used: str) -> list[str]:
+    if not is_sheared(affine):
+        return []
+    return [
+        f"its axes are up to {_shear_degrees(affine):.3g} degrees from perpendicular (a sheared {used}): it is "
+        "resampled to perpendicular ones, and the segmentation has its own. Where neither a tilt of the scanner nor a "
+        "registration is the reason, correct the header."
+    ]
 
 
 def _sizes(affine: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from monai.config import PathLike
 from monai.data import NibabelWriter
 from monai.data.utils import to_affine_nd
 
-from equivariant_nets.data.geometry import affine_distance_voxels, copy_place, place_of
+from equivariant_nets.data.geometry import affine_distance_voxels, copy_place, is_sheared, place_of
 
 __all__ = ["SegmentationWriter", "keep_place"]
 
@@ -21,7 +21,8 @@ class SegmentationWriter(NibabelWriter):
     """MONAI's writer of NIfTI files, whose headers place a segmentation as the file of its image does.
 
     Where this is a NIfTI file, and the segmentation is on its grid, sform, qform, their codes and the units are those
-    of that file. Otherwise both forms are the affine, of code 1 (scanner), in millimetres.
+    of that file. Otherwise both forms are the affine, of code 1 (scanner), in millimetres; the sform alone is, where
+    its axes are not perpendicular.
     """
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
@@ -35,8 +36,8 @@ class SegmentationWriter(NibabelWriter):
         affine = to_affine_nd(3, np.asarray(np.eye(4) if self.affine is None else self.affine, dtype=float))
         image: Any = self.create_backend_obj(array, affine=affine, dtype=self.output_dtype, **obj_kwargs)
         image.header.set_xyzt_units("mm")
-        for name in ("set_sform", "set_qform"):
-            getattr(image, name)(affine, code=1)
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=0 if is_sheared(affine) else 1)  # which would lie elsewhere
         nib.save(_placed(image, self.source), filename)
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from equivariant_nets.data.checks import CHANNEL_FILES
 from equivariant_nets.data.images import images_folder
+from equivariant_nets.data.notices import collected_warnings
 from equivariant_nets.data.writing import SegmentationWriter
 from equivariant_nets.errors import find_cause
 from equivariant_nets.files import replace_file, write_json, write_text
@@ -57,6 +58,7 @@ class CaseRecord(NamedTuple):
     seconds: float
     problem: str
     weights: str  # the file of the network's
+    warnings: str  # of its files, which may cost accuracy
 
 
 class _Case(NamedTuple):
@@ -120,7 +122,8 @@ class CohortEvaluator(SupervisedEvaluator):
     to one; one command at a time owns the output folder. Images are loaded one by one.
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
-    ``cases.csv`` lists all cases with their status, why those failed that did, and the file of the weights.
+    ``cases.csv`` lists all cases with their status, why those failed that did, the file of the weights, and the
+    warnings about the files of a case, also those of an earlier run.
 
     Args:
         dataset: items with an ``image``, a path or several, and its transform.
@@ -223,7 +226,7 @@ class CohortEvaluator(SupervisedEvaluator):
         cases = tqdm(self.cases, "compare with what is finished", unit="case", leave=False, delay=2)
         finished = [] if self.overwrite else [index for index in cases if self._is_finished(index)]
         for index in finished:
-            self._record(index, FINISHED)
+            self._record(index, FINISHED, warnings=self._read_record(index).get("warnings", ()))
         if finished:
             text = f"{len(finished)} of {len(self.cases)} cases are finished; --overwrite true segments them again."
             self.logger.info(text)
@@ -271,7 +274,8 @@ class CohortEvaluator(SupervisedEvaluator):
         try:
             if not outputs or not all(path.is_file() for path in outputs):
                 return False
-            if {**self._read_record(index), "results": None} != {**self._made_of(index), "results": None}:
+            record = self._read_record(index)
+            if any(record.get(name) != content for name, content in self._made_of(index).items()):
                 return False
         except OSError:  # a name that is too long, an image that is gone: the case itself will tell
             return False
@@ -305,7 +309,7 @@ class CohortEvaluator(SupervisedEvaluator):
 
     def _iteration(self, engine: Any, index: Any) -> Any:
         start = time.perf_counter()
-        problem = ""
+        problem, warnings = "", []
         if idist.get_rank() == 0 and self.owner.is_lost:  # somebody removed the folder
             self.owner.renew()
             write_json(self.output_dir / SETTINGS_FILE, self.settings, indent=4)
@@ -314,11 +318,12 @@ class CohortEvaluator(SupervisedEvaluator):
             self._put_aside(self._changed(index), "was edited by hand")
             record.unlink(missing_ok=True)
             made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
-            engine.state.batch = list_data_collate([self.dataset[index]])
+            with collected_warnings() as warnings:
+                engine.state.batch = list_data_collate([self.dataset[index]])
             output: Any = super()._iteration(engine, engine.state.batch)
             record.parent.mkdir(parents=True, exist_ok=True)
             results = {path.name: content_of(path) for path in self.cases[index].outputs}
-            write_json(record, {**made_of, "results": results})
+            write_json(record, {**made_of, "results": results, "warnings": warnings})
         except Exception as error:  # of a reader, a transform, the network, the memory or the disk
             problem = " ".join(find_cause(error).text.split())
             self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
@@ -327,14 +332,18 @@ class CohortEvaluator(SupervisedEvaluator):
             engine.state.batch, output = None, []
         if problem and torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._record(index, FAILED if problem else SEGMENTED, time.perf_counter() - start, problem)
+        self._record(index, FAILED if problem else SEGMENTED, time.perf_counter() - start, problem, warnings)
         return output
 
-    def _record(self, index: int, status: str, seconds: float = 0.0, problem: str = "") -> None:
+    def _record(
+        self, index: int, status: str, seconds: float = 0.0, problem: str = "", warnings: Sequence[str] = ()
+    ) -> None:
         case = self.cases[index]
         segmentation = str(case.outputs[0]) if case.outputs and status != FAILED else ""
         weights = weights_name(getattr(self.state, "weights", None))
-        self.records[index] = CaseRecord(str(case.files[0]), segmentation, status, round(seconds, 3), problem, weights)
+        self.records[index] = CaseRecord(
+            str(case.files[0]), segmentation, status, round(seconds, 3), problem, weights, " ".join(warnings)
+        )
 
     def _report(self) -> None:
         shares: Any = idist.all_gather(self.records)

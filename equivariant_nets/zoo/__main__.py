@@ -53,9 +53,10 @@ def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
     Bundles that ship without weights, as their cards say, are named too, which is no fault.
 
     Args:
-        bundles: their folders; the folder of the sources among them is left out. Their configs are code, and are run.
+        bundles: their folders; the folder of the sources among them is left out. Their configs are code, and are run,
+            unless quick.
         schema: a file of JSON schema that their metadata must satisfy, such as the one that its key schema names.
-        quick: leave out what builds the networks.
+        quick: run nothing of them: leave out what builds the networks, and what imports foreign modules.
     """
     bundles = _bundles(bundles)
     try:

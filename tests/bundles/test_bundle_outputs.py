@@ -11,6 +11,8 @@ import torch
 from bundle_files import BUNDLES, NAMES, RETINA, VOLUMES
 from monai.bundle import ConfigParser
 
+from equivariant_nets.ownership import FolderLock
+
 PHANTOM = "phantom_so3_segmentation"
 WORKFLOWS = {"evaluation": ["train.json", "evaluate.json"], "inference": ["inference.json"]}
 
@@ -72,6 +74,17 @@ def test_whatever_writes_a_table_of_scores_is_told_the_weights(name):
     assert {parser[f"{key}#weights"] for key in writers} == {"@weights" if name in RETINA else "@ckpt_path"}
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_evaluation_owns_its_output_folder_from_its_first_step_to_its_last(name, tmp_path):
+    overlays = [path.name for path in (BUNDLES / name / "configs").glob("evaluate_*.json")]
+    parser = parsed(name, ["train.json", "evaluate.json", *overlays], output_dir=str(tmp_path / "out"))
+    assert parser.get_parsed_content("initialize#0").folder == tmp_path / "out"
+    assert (tmp_path / "out" / ".owner.json").exists()
+    parser.get_parsed_content("finalize#0")
+    assert not (tmp_path / "out" / ".owner.json").exists()
+    assert parser["finalize"] == ["$@owner.release()"]
+
+
 @pytest.mark.parametrize("name", VOLUMES)
 def test_metrics_of_a_test_are_not_called_those_of_the_validation(name):
     parser = parsed(name, WORKFLOWS["evaluation"])
@@ -118,8 +131,15 @@ def test_what_was_trained_is_evaluated_and_segments_and_what_is_shipped_stays(tm
         assert log.count(f"Weights: {path} ({origin})") == log.count(path) == 1
         told = f"{path} sha256:{checksum(tmp_path / path)[:8]}"
         assert [used(tmp_path / output_dir / table) for table in tables] == [{told}] * len(tables)
+    written = [(tmp_path / "run" / table).read_text() for table in tables]
     dice = [(tmp_path / folder / "mean_dice_raw.csv").read_text().split(",")[-2] for folder in ("run", "new")]
     assert float(dice[0]) < float(dice[1])  # one epoch of two phantoms, and the shipped weights
+
+    with FolderLock(tmp_path / "run"):
+        refused = run_command(PHANTOM, ["train.json", "evaluate.json"], cwd=tmp_path, **small, output_dir="run")
+    assert refused.returncode != 0
+    assert f"run is in use by process {os.getpid()} on" in refused.stderr.splitlines()[-1]
+    assert [(tmp_path / "run" / table).read_text() for table in tables] == written
 
     segmentations = []
     for number, (options, path) in enumerate(

@@ -1,6 +1,7 @@
 """Laws of measuring a model at poses on files, and of the files."""
 
 import csv
+import os
 import re
 import shlex
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_files import BUNDLES, kill_when_it_writes
-from fresh import python
+from fresh import python, run_module
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.transform import Rotation
 
@@ -22,6 +23,7 @@ from equivariant_nets.evaluation.on_files.measure import Settings, measure
 from equivariant_nets.evaluation.on_files.models import BundleModel, FileModel, Model
 from equivariant_nets.evaluation.on_files.poses import UPRIGHT, named_poses
 from equivariant_nets.evaluation.on_files.turning import Turning
+from equivariant_nets.ownership import FolderLock
 
 AFFINES = {
     "isotropic": np.diag([1.0, 1, 1, 1]),
@@ -280,6 +282,16 @@ def test_a_pose_that_fails_stops_no_other(folders, tool):
                      str(caught.value), re.DOTALL)  # fmt: skip
     assert [row["pose"] for row in table(folders)[::2]] == ["upright", "coronal 90"]
     assert "the last words" in (folders / "out" / "report.html").read_text()
+
+
+def test_a_second_run_into_one_folder_is_refused_with_the_owner(folders, tool):
+    options = {"images": folders / "images", "labels": folders / "labels", "output_dir": folders / "out"}
+    words = [f"--{name}={value}" for name, value in {**options, "command": tool(), "poses": "upright"}.items()]
+    with FolderLock(folders / "out"):
+        result = run_module("equivariant_nets.evaluation", "poses", *words, cwd=folders)
+    assert result.returncode != 0
+    assert f"out is in use by process {os.getpid()} on" in result.stderr
+    assert not (folders / "out" / "upright").exists()
 
 
 def test_a_run_that_is_killed_goes_on(folders, tool):

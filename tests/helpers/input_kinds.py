@@ -157,6 +157,8 @@ def moved(millimetres):
 COREGISTERED = AFFINE.copy()
 COREGISTERED[:3, 3] += 60
 TO_TEMPLATE = np.diag([1.3, 1.2, 1.1, 1.0]) @ AFFINE
+SHEAR = np.array([[1, 0.2, 0, 0], [0, 1, 0.1, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]) @ AFFINE
+SHEARED = "degrees from perpendicular"
 APART = "sform (code"
 NO_PATIENT = "the file does not say how its patient lies"
 
@@ -185,6 +187,8 @@ VOLUMES = [
     Kind("sform of zeros, code 1; qform sound", raw_header(srow_x=0, srow_y=0, srow_z=0), ALIKE, "the sform of code 1 is"),
     Kind("sform of zeros, code 1; no qform", raw_header(srow_x=0, srow_y=0, srow_z=0, qform_code=0), "the header has a sform"),
     Kind("sform of NaN; no qform", raw_header(srow_x=np.nan, qform_code=0), "the header has a sform"),
+    Kind("sform sheared, no qform", nifti(change=forms(sform=SHEAR, codes=(1, 0))), OTHER, SHEARED, "at its place"),
+    Kind("FreeSurfer, .mgz, sheared", lambda folder: _saved(nib.MGHImage(VALUES, SHEAR), folder / "file.mgz"), OTHER, SHEARED, "at its place"),
     Kind("unit metre", scaled_unit("meter", 1e-3)),
     Kind("unit micron", scaled_unit("micron", 1e3)),
     Kind("unit unknown", nifti(change=lambda image: image.header.set_xyzt_units("unknown"))),

@@ -512,3 +512,37 @@ def test_processes_without_their_config_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match=r"Add the bundle's multi_gpu_inference\.json"):
         segment(folder, tmp_path / "out")
+
+
+def test_warnings_stand_in_the_table_also_when_the_case_is_finished(tmp_path):
+    folder = write_images(tmp_path / "in", "a.nii.gz", "thick.nii.gz")
+    image = nib.load(folder / "thick.nii.gz")
+    nib.save(nib.Nifti1Image(image.get_fdata(), np.diag([1, 1, 5, 1])), folder / "thick.nii.gz")
+    for status in ("segmented", "finished before", "segmented"):  # warned of once in a process, and told each time
+        assert set(segment(folder, tmp_path / "out", overwrite=status == "segmented").values()) == {status}
+        plain, thick = table(tmp_path / "out")
+        assert plain["warnings"] == ""
+        assert "thick.nii.gz: the voxel spacing is 1 x 1 x 5 mm" in thick["warnings"]
+
+
+@pytest.mark.parametrize("ending", [".img", ".hdr"])
+def test_a_pair_is_segmented_anew_when_either_of_its_files_changes(ending, tmp_path):
+    (tmp_path / "in").mkdir()
+    values = np.random.RandomState(0).randint(0, 9, (6, 7, 8)).astype(np.int16)
+    nib.save(nib.Nifti1Pair(values, np.eye(4)), tmp_path / "in" / "a.img")
+    options = {"pattern": f"*{ending}", "dataset_dir": tmp_path / "in", "output_dir": tmp_path / "out"}
+    if ending == ".hdr":  # the header is named by a user
+        options["dataset_dir"] = tmp_path / "in" / "a.hdr"
+    name = os.path.relpath(tmp_path / "in" / f"a{ending}", options["dataset_dir"])
+    assert segment(**options) == {name: "segmented"}
+    assert segment(**options) == {name: "finished before"}
+    for part, change in (("a.hdr", np.diag([2.0, 1, 1, 1])), ("a.img", None)):
+        before = (tmp_path / "in" / part).read_bytes()
+        if change is None:
+            (tmp_path / "in" / part).write_bytes(bytes(len(before) - 2) + b"\1\0")
+        else:
+            header = nib.load(tmp_path / "in" / "a.img").header
+            header.set_sform(change, 1)
+            (tmp_path / "in" / part).write_bytes(header.binaryblock + before[348:])
+        assert segment(**options) == {name: "segmented"}
+        assert segment(**options) == {name: "finished before"}

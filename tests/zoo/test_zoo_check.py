@@ -213,6 +213,23 @@ def test_the_command_prints_findings_and_fails(copy_of, capsys):
     assert capsys.readouterr().out == f"{bundle.root}/LICENSE: {advice}\n"
 
 
+def test_the_quick_check_runs_nothing_of_a_bundle_that_it_is_started_in(copy_of):
+    root = copy_of().root
+    (root / "own_package").mkdir()
+    for file in ("own.py", "own_package/__init__.py", "own_package/part.py", "onnx.py"):
+        (root / file).write_text("open('executed', 'a').write(__name__)\nclass Network: pass\n")
+    targets = ["own.Network", "own_package.part.Network", "own_package.Network", "onnx.Network", "own.nothing"]
+    config = json.loads((root / "configs" / "train.json").read_text())
+    config["imports"] += ["$import own"]
+    config |= {"others": [{"_target_": target} for target in targets], "more": "$__import__('own')"}
+    (root / "configs" / "train.json").write_text(json.dumps(config))
+    result = run_module("equivariant_nets.zoo", "check", "--quick", ".", cwd=root)
+    assert not (root / "executed").exists()
+    assert result.returncode == 0, result.stdout
+    findings = check_bundle(root)  # from elsewhere, and thoroughly
+    assert sum("cannot be imported" in finding for finding in findings) == len(targets)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from equivariant_nets.data.datalist import case_name, indented
@@ -28,13 +27,13 @@ from equivariant_nets.evaluation.on_files.scores import Row, class_scores, read_
 from equivariant_nets.evaluation.on_files.turning import Placement, Turning
 from equivariant_nets.files import replace_file, write_json, write_text
 from equivariant_nets.fingerprints import digest
+from equivariant_nets.ownership import FolderLock
 
 __all__ = ["Measurement", "Settings", "load_mask", "measure"]
 
 TABLE = "poses_dice.csv"
 RECORD = "measured.json"  # in the folder of a pose: the rows of its cases, and what they were made of
 WORK = ".work"
-LOCK = ".lock"
 
 
 class Measurement(NamedTuple):
@@ -87,22 +86,19 @@ def measure(
 
     Raises:
         ValueError: ``jobs`` is below 1, or the files of a case do not fit each other.
-        RuntimeError: another process writes into the folder.
+        RuntimeError: another process owns the folder.
+        OSError: the folder cannot be written to.
     """
     if jobs < 1:
         raise ValueError(f"--jobs {jobs} is not legal: give 1 or more.")
     folder = Path(output_dir).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
     for case in cases:  # before a model runs for hours
         case.load()
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            shutil.rmtree(folder / WORK, ignore_errors=True)  # of a run that was killed
-            measured = _Run(settings, cases, poses, folder, jobs)()
-            shutil.rmtree(folder / WORK, ignore_errors=True)
-            return measured
-    except Timeout:
-        raise RuntimeError(f"Another process measures into {folder}. Wait for it, or give another folder.") from None
+    with FolderLock(folder):
+        shutil.rmtree(folder / WORK, ignore_errors=True)  # of a run that was killed
+        measured = _Run(settings, cases, poses, folder, jobs)()
+        shutil.rmtree(folder / WORK, ignore_errors=True)
+        return measured
 
 
 class _Run:

@@ -183,9 +183,8 @@ def test_torch_export_with_sizes_as_symbols(name, prepare, depth):
         assert relative(prediction(module, noise(size, seed=1)), prediction(net, noise(size, seed=1))) < 1e-5
 
 
-@pytest.mark.parametrize(("name", "prepare", "depth"), [("default", materialize, 2), ("batch", unchanged, 1)])
-def test_onnx_runtime_gives_the_same_at_every_size(name, prepare, depth, tmp_path):
-    net, program = exported(name, prepare, depth)
+def test_onnx_runtime_gives_the_same_at_every_size_without_materializing(tmp_path):
+    net, program = exported("batch", unchanged, 1)
     torch.onnx.export(program, f=tmp_path / "net.onnx", input_names=["x"], verbose=False)
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for size in SIZES:

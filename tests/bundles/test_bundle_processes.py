@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import monai.bundle
 import pytest
-from bundle_files import BUNDLES, NAMES, RETINA, weights
+from bundle_files import BUNDLES, NAMES, RETINA, TUMOR, weights
 from fresh import python
 from monai.utils import set_determinism
 

@@ -118,6 +118,6 @@ def _check_place(volume: Any, files: Sequence[str], datasets: Sequence[Any]) -> 
     off = np.abs(indices - np.c_[np.rint(indices[:, 0]), np.zeros((len(indices), 2))]).max()
     if off > _SAME_PLACE_VOXELS:
         raise FileFault(
-            f"its slices lie up to {off:.3g} voxels beside a straight stack, as of a tilted gantry; legal is a tenth. "
-            "Resample it to a straight one, for example by dcm2niix, and give that."
+            f"{why_not_regular([part for group in parts for part in group or ()]) or 'its slices form no even stack'}: "
+            f"they lie up to {off:.3g} voxels beside their places in a straight one; legal is a tenth."
         )

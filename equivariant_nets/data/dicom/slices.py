@@ -20,6 +20,7 @@ SAME_ORIENTATION = 1e-3  # of direction cosines, which scanners round
 SAME_STEP = 0.05  # of the distance of slices, likewise
 _SAME_PLACE_MM = 1e-3
 _GAP = 1.5  # times the usual step
+_TILT_DEGREES = 0.1
 
 
 class Slice(NamedTuple):
@@ -98,12 +99,23 @@ def why_not_regular(slices: Sequence[Slice]) -> str:
         )
     if np.ptp(steps) > SAME_STEP * usual:
         return f"its slices lie {steps.min():.4g} to {steps.max():.4g} mm apart; legal is one distance"
+    first = places[0][0].position_mm
+    straight = (places[-1][0].position_mm - first) / np.linalg.norm(places[-1][0].position_mm - first)
+    degrees = float(np.degrees(np.arccos(min(1.0, abs(straight @ _normal(places[0][0]))))))
+    if degrees > _TILT_DEGREES:
+        return (
+            f"its slices are stacked {degrees:.3g} degrees off straight, as of a tilted gantry. Resample it, "
+            "by dcm2niix for example, and give that"
+        )
     return ""
 
 
 def _distance(part: Slice) -> float:
-    rows, columns = part.orientation.reshape(2, 3)
-    return float(part.position_mm @ np.cross(rows, columns))
+    return float(part.position_mm @ _normal(part))
+
+
+def _normal(part: Slice) -> np.ndarray:
+    return np.cross(*part.orientation.reshape(2, 3))
 
 
 def _by_place(slices: Sequence[Slice]) -> list[list[Slice]]:

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -93,7 +92,6 @@ def test_the_commands_of_the_docs(tmp_path):
     write_series(tmp_path / "STUDY", volume(0, SIZE), OBLIQUE)
     write_series(tmp_path / "STUDY", volume(0, SIZE)[..., :2], name="s{}", SeriesNumber=1, SeriesDescription="scout")
     text = (ROOT / "docs" / "dicom.md").read_text(encoding="utf-8")
-    shutil.copytree(BUNDLES / SO3, tmp_path / "BUNDLE", ignore=shutil.ignore_patterns("eval"))
     commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     assert [command.split()[0] for command in commands] == ["pip", "python", "python"]
     for command in commands[1:]:

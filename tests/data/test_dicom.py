@@ -188,11 +188,14 @@ def test_what_is_no_volume_is_named_and_all_else_is_found(tmp_path, caplog):
     assert images[0] == str(tmp_path / "plain.nii.gz")
     series = images[1:]
     reasons = {Path(one.path).name.split("_")[-1].replace("-", " "): one.left_out for one in series if one.left_out}
-    assert reasons.keys() == {*LEFT_OUT, "damaged", "segmented"}
+    assert reasons.keys() == {*LEFT_OUT, "segmented"}
     for name, (_, reason) in LEFT_OUT.items():
         assert reason in reasons[name]
     assert "Segmentation Storage of modality SEG" in reasons["segmented"]
-    good = [one for one in series if not one.left_out]
+    damaged = next(one for one in series if Path(one.path).name == "damaged")
+    with pytest.raises(ValueError, match=r"damaged cannot be read .* truncated, damaged"):
+        LoadVolumed("image")({"image": damaged})
+    good = [one for one in series if not one.left_out and one is not damaged]
     assert [os.path.relpath(one.path, tmp_path) for one in good] == [
         "P1_20260101_10_T1", "P1_20260101_11_T1", "below/P1_20260101_12_T1",
     ]  # fmt: skip
@@ -203,7 +206,7 @@ def test_what_is_no_volume_is_named_and_all_else_is_found(tmp_path, caplog):
     assert [item["image"] for item in image_datalist(tmp_path, "good1*")] == good[1:2]
     with pytest.raises(ValueError, match=r"three-planes: its slices have several orientations"):
         LoadVolumed("image")({"image": next(one for one in series if "planes" in one.path)})
-    with pytest.raises(ValueError, match=r"the folder holds 2 series: P1_20260101_10_T1, P1_20260101_11_T1"):
+    with pytest.raises(ValueError, match=r"the folder holds 3 series: P1_20260101_10_T1, P1_20260101_11_T1, damaged"):
         LoadVolumed("image")({"image": str(tmp_path)})
 
 

@@ -63,10 +63,9 @@ def find_series(files: Iterable[str | Path]) -> list[DicomSeries]:
     groups: dict[str, dict[str, Any]] = defaultdict(dict)
     found = []
     for file in sorted(map(str, files)):
-        try:
-            header = _header(file)
-        except FileFault as error:
-            found.append(DicomSeries(file, (file,), str(error)))
+        header = _header(file)
+        if header is None:  # whose series is not known: reading it says that it is damaged
+            found.append(DicomSeries(file, (file,)))
         else:
             groups[str(header.get("SeriesInstanceUID", ""))][file] = header
     names = {uid: _name(next(iter(headers.values()))) for uid, headers in groups.items()}
@@ -123,10 +122,8 @@ def _header(file: str) -> Any:
 
     try:
         return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
-    except Exception as error:  # of any type, as the bytes happen to be
-        raise FileFault(
-            f"its header is damaged ({type(error).__name__}: {error}). Copy it again, or remove it"
-        ) from None
+    except Exception:  # of any type, as the bytes happen to be
+        return None
 
 
 def _name(header: Any) -> str:

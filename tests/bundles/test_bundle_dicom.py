@@ -79,11 +79,20 @@ def test_a_study_is_segmented_and_its_segmentations_lie_on_it(get_bundle, get_ne
     dataset = pydicom.dcmread(changed)
     dataset.compress("1.2.840.10008.1.2.5", dataset.pixel_array + 1, generate_instance_uid=False)
     dataset.save_as(changed)
+    edited, damaged = out / "P1_20260101_4_T1_seg.dcm", out / "below" / "P1_20260101_5_T1_seg.dcm"
+    edited.write_bytes(edited.read_bytes().replace(b"anterior", b"Anterior"))  # as a viewer saves it
+    damaged.write_bytes(damaged.read_bytes()[:-50])
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*_seg.*") if path.name[0] != "."}
     with pytest.raises(RuntimeError):
         run_here(bundle.root, "inference.json", **options, dataset_dir=str(study), output_dir=str(out))
     again = [path.name for path in before if path.exists() and path.stat().st_mtime_ns != before[path]]
-    assert sorted(again) == ["P1_20260101_4_T1_seg.dcm", "P1_20260101_4_T1_seg.nii.gz"]
+    cases = ("P1_20260101_4_T1", "P1_20260101_5_T1")  # not the first, nor NIfTI
+    assert sorted(again) == [f"{case}_seg.{ending}" for case in cases for ending in ("dcm", "nii.gz")]
+    kept = out / ".previous" / edited.name
+    assert b"Anterior hippocampus" in kept.read_bytes()
+    assert b"Anterior hippocampus" not in edited.read_bytes()
+    assert len(hd.seg.segread(damaged).get_volume(combine_segments=True).array)
+    assert not (out / ".previous" / "below" / damaged.name).exists()
 
 
 def test_the_commands_of_the_docs(tmp_path):

@@ -32,7 +32,7 @@ class Algorithm(NamedTuple):
 def write_segmentation(
     path: str | Path, labels: np.ndarray, series_files: Sequence[str], names: Sequence[str], algorithm: Algorithm
 ) -> None:
-    """Write a BINARY segmentation, in the frames of its series: each voxel at the place of its image, exactly.
+    """Write a BINARY segmentation, with all frames of its series: each voxel at the place of its image, exactly.
 
     Args:
         path: the file.
@@ -83,6 +83,7 @@ def write_segmentation(
         software_versions=algorithm.version,
         device_serial_number="none",
         series_description=algorithm.name[:_MAX_LABEL],
+        omit_empty_frames=False,  # MONAI's reader, for one, does not know where those that are left would lie
     )
     result.save_as(path)
 

@@ -6,6 +6,7 @@ from equivariant_nets import bundles_extra  # noqa: F401
 
 # isort: split
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,7 @@ def command_line(*functions: Callable[..., Any], help: str | None = None) -> App
         result_action="print_str_return_zero",
         suppress_keyboard_interrupt=False,  # the server of label/ ends by one, and well
     )
+    gc.freeze()  # what was imported stays: to take it apart at the end takes a second or two
     if len(functions) == 1:
         app.default(functions[0])
     else:

@@ -229,7 +229,6 @@ def _irreps_of(net: Any, *given: str | o3.Irreps | None) -> list[o3.Irreps | Non
     return irreps
 
 
-@torch.no_grad()
 def equivariance_error(
     net: nn.Module,
     image: Features,
@@ -263,13 +262,25 @@ def equivariance_error(
         ValueError: the network says nothing of its irreps and contains one with other channels than scalars; an output
             is 0, or has another shape for the turned image; or the transform is not orthogonal.
     """
-    rep_in, rep_out = _irreps_of(net, irreps_in, irreps_out)
-    exact = _is_signed_permutation(np.asarray(transform))
+    return _errors(net, image, [transform], irreps_in, irreps_out)[0]
+
+
+@torch.no_grad()
+def _errors(
+    net: nn.Module, image: Features, transforms: Iterable[np.ndarray], *irreps: str | o3.Irreps | None
+) -> list[float]:
+    """The error of each transform, with one output of the upright image for all."""
+    rep_in, rep_out = _irreps_of(net, *irreps)
+    errors = []
     with _no_tf32():
-        upright, turned = (_outputs(net(x)) for x in (image, transform_field(image, transform, rep_in)))
-    pairs = zip(turned, upright, strict=True)
-    errors = [_relative_error(got, transform_field(own, transform, rep_out), exact) for got, own in pairs]
-    return float(np.max(errors))  # NaN, where one is
+        upright = _outputs(net(image))
+        for transform in transforms:
+            turned = _outputs(net(transform_field(image, transform, rep_in)))
+            exact = _is_signed_permutation(np.asarray(transform))
+            pairs = zip(turned, upright, strict=True)
+            each = [_relative_error(got, transform_field(own, transform, rep_out), exact) for got, own in pairs]
+            errors.append(float(np.max(each)))  # NaN, where one is
+    return errors
 
 
 def _outputs(output: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
@@ -293,10 +304,7 @@ def equivariance_curve(
     irreps_out: str | o3.Irreps | None = None,
 ) -> list[float]:
     """:func:`equivariance_error` at each angle of a rotation in a plane, for 3-D networks."""
-    return [
-        equivariance_error(net, image, plane_rotation(plane, angle), irreps_in=irreps_in, irreps_out=irreps_out)
-        for angle in angles_degrees
-    ]
+    return _errors(net, image, (plane_rotation(plane, angle) for angle in angles_degrees), irreps_in, irreps_out)
 
 
 def assert_equivariant(
@@ -320,13 +328,11 @@ def assert_equivariant(
         AssertionError: an error is above the tolerance, or NaN.
         ValueError: there is no transform, and as :func:`equivariance_error`.
     """
-    errors = [
-        (equivariance_error(net, image, t, irreps_in=irreps_in, irreps_out=irreps_out), t)
-        for t in (lattice_rotations(image.dim() - 2) if transforms is None else transforms)
-    ]
-    if not errors:
+    matrices = lattice_rotations(image.dim() - 2) if transforms is None else list(transforms)
+    if len(matrices) == 0:
         raise ValueError("transforms is empty: nothing was measured; give at least one matrix.")
-    worst, transform = max(errors, key=lambda pair: np.nan_to_num(pair[0], nan=np.inf))
+    errors = _errors(net, image, matrices, irreps_in, irreps_out)
+    worst, transform = max(zip(errors, matrices, strict=True), key=lambda pair: np.nan_to_num(pair[0], nan=np.inf))
     if not worst <= tolerance:
         raise AssertionError(
             f"Equivariance error {worst:.2e} exceeds the tolerance {tolerance:.0e} under the transform "

@@ -79,14 +79,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         >>> differences({"inferer.overlap": 0.5}, {"inferer.overlap": 0.25, "seed": 1})
         'inferer.overlap: 0.5 before, 0.25 now; seed: absent before, 1 now'
     """
-    told: list[str] = []
+    told = set()
     texts = []
     for where in sorted({**before, **now}):
-        if any(re.match(rf"{re.escape(above)}[.\[]", where) for above in told):  # within what is of another type
+        if any(where[: end.start()] in told for end in re.finditer(r"[.\[]", where)):  # within what is of another type
             continue
         former, present = (values.get(where, _NOT_TOLD) for values in (before, now))
         if repr(former) != repr(present):
-            told.append(where)
+            told.add(where)
             texts.append(f"{where}: {_told(former)} before, {_told(present)} now")
     rest = len(texts) - _MAX_TOLD
     return "; ".join(texts[:_MAX_TOLD]) + (f"; and {rest} more" if rest > 0 else "")

@@ -57,6 +57,16 @@ def correct(annotator: Annotator, case: str, label: np.ndarray, counts: Sequence
     return rows
 
 
+def correct_all(annotator: Annotator, labels: dict[str, Path], counts: Sequence[int]) -> Rows:
+    """:func:`correct` for each volume, by the file of its label."""
+    return [row for case, path in labels.items() for row in correct(annotator, case, read(path), counts)]
+
+
+def read(path: Path) -> np.ndarray:
+    """The label map of a file."""
+    return np.asarray(nib.load(path).dataobj)
+
+
 def fine_tune(
     annotator: Annotator, labels: dict[str, Path], submitted: int, epochs: int, learning_rate: float | None
 ) -> Rows:
@@ -74,7 +84,7 @@ def fine_tune(
 
 def _automatic(annotator: Annotator, stage: str, case: str, path: Path) -> dict[str, object]:
     pred = annotator.segment(AUTOMATIC, case)
-    return {"case": case, "fine-tuning": stage, **dice(pred, np.asarray(nib.load(path).dataobj))}
+    return {"case": case, "fine-tuning": stage, **dice(pred, read(path))}
 
 
 def write_table(rows: Rows, path: Path) -> None:
@@ -158,25 +168,28 @@ def annotate(
         server.wait()
         annotator = Annotator(server.address, output)
         annotator.models()
-        clicked: Rows = []
-        for case, path in labels.items() if CLICKED in models else ():
-            clicked += correct(annotator, case, np.asarray(nib.load(path).dataobj), clicks)
+        clicked = correct_all(annotator, labels, clicks) if CLICKED in models else []
         tuned = fine_tune(annotator, labels, submitted, epochs, learning_rate)
     finally:
         server.stop()
+    for name, rows in {"clicks.csv": clicked, "fine_tuning.csv": tuned}.items():
+        if rows:
+            write_table(rows, output / name)
+    settings = settings_of(cases, submitted, epochs, learning_rate, weights)
+    report = output / "transcript.md"
+    report.write_text(transcript(clicked, tuned, annotator, settings), encoding="utf-8")
+    return f"\nThe transcript is {report}"
+
+
+def settings_of(cases: int, submitted: int, epochs: int, learning_rate: float | None, weights: Path | None) -> str:
+    """What the transcript says of how it came about."""
     rate = f", with a learning rate of {learning_rate}" if learning_rate else ""
     start = f", which started from {weights.name}," if weights else ""
-    settings = (
+    return (
         f"The first {cases} test cases. Clicks lie in the middle of the largest wrong component. The "
         f"{submitted} most uncertain cases were labelled, and the automatic model{start} was fine-tuned on them "
         f"for {epochs} epochs{rate}."
     )
-    for name, rows in {"clicks.csv": clicked, "fine_tuning.csv": tuned}.items():
-        if rows:
-            write_table(rows, output / name)
-    report = output / "transcript.md"
-    report.write_text(transcript(clicked, tuned, annotator, settings), encoding="utf-8")
-    return f"\nThe transcript is {report}"
 
 
 def choose_cases(dataset_dir: Path, count: int, submitted: int) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """The options of the tests: where real data lies, what must be installed, and how often commands are killed."""
 
+import gc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,6 +36,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     if hasattr(config, "workerinput"):  # one of several processes, which share the cores
         torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays: no collection looks through it
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -21,6 +21,7 @@ HEAVY = ["monai", "matplotlib", "ignite", "nibabel", "tensorboard", "fire"]
 
 
 def in_a_fresh_interpreter(code):
+    code = f"import atexit, gc; atexit.register(gc.freeze)\n{code}"  # it ends at once, without a last collection
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 

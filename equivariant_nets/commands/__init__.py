@@ -7,6 +7,7 @@ program that reads the configs otherwise, such as a server or a federated client
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 
@@ -22,6 +23,7 @@ def _is_monai_command() -> bool:
 
 
 if _is_monai_command():
+    gc.freeze()  # what was imported stays: to take it apart at the end takes a second or two
     sys.excepthook = end_with_the_cause
     logging.setLogRecordFactory(without_traceback(logging.getLogRecordFactory()))
     try:

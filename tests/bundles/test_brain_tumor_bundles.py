@@ -232,7 +232,7 @@ def test_missing_weights_are_named_with_what_to_do(name, error_of, shared_tumors
 
 @pytest.mark.parametrize("name", TUMOR)
 def test_a_bundle_without_weights_says_to_train_it(name, error_of, shared_tumors):
-    unset = config(name, "inference.json").get("ckpt_path")  # as where no file is given
+    unset = config(name, "inference.json").get("ckpt_path")  # as where no file is given: the copy here has no weights
     error = error_of(name, "inference.json", dataset_dir=str(shared_tumors["msd"]), ckpt_path=unset)
     assert "models/model.pt. Train it as its docs/README.md says" in error
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from bundle_files import BUNDLES, SHIPPED, config, load_shipped
+from bundle_files import BUNDLES, NAMES, config, load_shipped
 from fresh import run_module
 from readme import COMMANDS, ROOT, run
 
@@ -29,7 +29,7 @@ def export(command, name, path, cwd, **options):
 def torchscript_errors(tmp_path_factory):
     """By bundle, how far its network in TorchScript is from itself at two sizes, where there is nothing but torch."""
     folder = tmp_path_factory.mktemp("torchscript")
-    for name in SHIPPED:
+    for name in NAMES:
         _, network = load_shipped(name)
         channels = config(name, "metadata.json")["network_data_format"]["inputs"]["image"]["num_channels"]
         pairs = []
@@ -58,7 +58,7 @@ def torchscript_errors(tmp_path_factory):
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", NAMES)
 def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, torchscript_errors):
     assert torchscript_errors[name] < 1e-4
 

@@ -46,7 +46,7 @@ def test_an_inference_loses_nothing_and_mixes_no_two_networks(
     first = get_network(bundle.root, bundle.tiny["features"]).state_dict()
     for name, sign in (("first", 1), ("second", -1)):
         torch.save({key: sign * value for key, value in first.items()}, tmp_path / f"{name}.pt")
-    options = {"features": bundle.tiny["features"], "dataset_dir": cases / "imagesTr"}
+    options = {"features": bundle.tiny["features"], "dataset_dir": cases / "imagesTr", "pattern": "*[0-4].nii.gz"}
     masks = {}
 
     def run(anew, kill_after_s, name=None):

@@ -3,20 +3,20 @@
 import monai.bundle
 import pytest
 import torch
-from bundle_files import BRAIN, BUNDLES, SHIPPED, WITHOUT_WEIGHTS, load_shipped
+from bundle_files import BRAIN, BUNDLES, NAMES, load_shipped
 from monai.metrics import compute_dice
 from monai.networks.utils import one_hot
 from monai.utils import set_determinism
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_are_finite_small_and_fit(name):
     _, network = load_shipped(name)
     assert all(value.isfinite().all() for value in network.state_dict().values())
     assert (BUNDLES / name / "models" / "model.pt").stat().st_size < 10 * 2**20
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", NAMES)
 def test_monai_loads_a_bundle_where_none_of_its_data_is(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     network = monai.bundle.load(name, bundle_dir=BUNDLES)
@@ -26,14 +26,7 @@ def test_monai_loads_a_bundle_where_none_of_its_data_is(name, monkeypatch, tmp_p
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in expected.state_dict().items())
 
 
-@pytest.mark.parametrize("name", WITHOUT_WEIGHTS)
-def test_bundles_without_weights_say_so_and_claim_nothing_of_them(name):
-    assert not (BUNDLES / name / "models").exists()
-    assert "eval_metrics" not in (BUNDLES / name / "configs" / "metadata.json").read_text()
-    assert "No weights are shipped" in (BUNDLES / name / "docs" / "README.md").read_text()
-
-
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name.startswith("hippocampus")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("hippocampus")])
 def test_weights_segment_unseen_hippocampi(name, real_hippocampus):
     parser, network = load_shipped(name, dataset_dir=str(real_hippocampus))
     preprocessing = parser.get_parsed_content("validate#preprocessing")
@@ -46,7 +39,7 @@ def test_weights_segment_unseen_hippocampi(name, real_hippocampus):
     assert torch.cat(scores).mean() > 0.8
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name in BRAIN])
+@pytest.mark.parametrize("name", [name for name in NAMES if name in BRAIN])
 def test_weights_segment_an_unseen_brain(name, real_brain_structures):
     parser, network = load_shipped(name, dataset_dir=str(real_brain_structures))
     case = parser.get_parsed_content("validate#preprocessing")(parser.get_parsed_content("evaluation_data")[0])

@@ -17,6 +17,7 @@ SHORTER = {
     "/evaluate.json": "--features 2x0e+1x1e --sweep_cases 1 --sweep_angles [0] --sweep_random_poses 1 "
     "--sweep_scales [1.0]",
     "equivariant_nets.experiments": "--quick",
+    "zoo check": "--quick",
 }
 LAST = {  # what each command says last
     "data.hippocampus": r"test: 2 cases",

@@ -16,8 +16,6 @@ RETINA = [name for name in NAMES if name.startswith("retina")]
 VOLUMES = [name for name in NAMES if name not in RETINA]
 TUMOR = [name for name in NAMES if name.startswith("brain_tumor")]
 BRAIN = [name for name in NAMES if name.startswith("brain_structures")]
-WITHOUT_WEIGHTS = TUMOR  # the terms of their data allow none
-SHIPPED = [name for name in NAMES if name not in WITHOUT_WEIGHTS]
 
 
 def config(name, file="train.json", **overrides):

@@ -44,6 +44,12 @@ class Copy:
         assert old in text
         (self.root / file).write_text(text.replace(old, new), encoding="utf-8")
 
+    def take_weights_out(self):
+        """Make it a bundle that ships no weights, and says so."""
+        (self.root / "models" / "model.pt").unlink()
+        self.edit("configs/metadata.json", eval_metrics=...)
+        self.replace("docs/README.md", "## Data\n", "No weights are shipped: train first.\n\n## Data\n")
+
 
 @pytest.fixture
 def copy_of(tmp_path):

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_files import BUNDLES, RETINA, SHIPPED
+from bundle_files import BUNDLES, NAMES, RETINA
 from photographs import photograph
 from PIL import Image
 
@@ -23,7 +23,7 @@ from equivariant_nets.zoo.__main__ import pack
 
 VERSION = equivariant_nets.__version__
 SMALL = "phantom_so3_segmentation"
-WITHOUT = "brain_tumor_mri_scale_segmentation"
+SCALE = "brain_tumor_mri_scale_segmentation"
 PACKAGE = Path(equivariant_nets.__file__).parent
 CLICKS = "hippocampus_mri_so3_deepedit"
 PHOTOGRAPHS = "retina_vessels_fundus_conventional_segmentation"
@@ -33,7 +33,7 @@ PHOTOGRAPHS = "retina_vessels_fundus_conventional_segmentation"
 def archives(tmp_path_factory):
     """The archives of all bundles with weights, by name."""
     folder = tmp_path_factory.mktemp("archives")
-    return {name: pack_bundle(BUNDLES / name, folder, quick=True) for name in SHIPPED}
+    return {name: pack_bundle(BUNDLES / name, folder, quick=True) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_an_archive_holds_no_module_that_its_configs_do_not_reach(archives):
     only_of = {
         "interaction/guidance": {CLICKS},
         "evaluation/vessels": {*RETINA},
-        "evaluation/poses": {*SHIPPED} - {*RETINA},
+        "evaluation/poses": {*NAMES} - {*RETINA},
     }
     for name in archives:
         for module, bundles in only_of.items():
@@ -115,8 +115,8 @@ def test_the_same_files_give_the_same_bytes(archives, copy_of, tmp_path):
 
 
 def test_every_archive_unpacks_to_a_sound_bundle(unpacked):
-    assert sorted(path.name for path in unpacked.iterdir()) == SHIPPED
-    assert [finding for name in SHIPPED for finding in check_bundle(unpacked / name, quick=True)] == []
+    assert sorted(path.name for path in unpacked.iterdir()) == NAMES
+    assert [finding for name in NAMES for finding in check_bundle(unpacked / name, quick=True)] == []
 
 
 def test_an_unpacked_bundle_runs_from_any_folder_without_the_package_installed(unpacked, tmp_path):
@@ -152,15 +152,15 @@ def test_archives_download_and_load_without_the_package_installed(archives, tmp_
     result = start("-c", textwrap.dedent(code), paths, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     loaded = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("loaded")]
-    assert [name for name, _, _ in loaded] == SHIPPED
+    assert [name for name, _, _ in loaded] == NAMES
     for name, _, source in loaded:
         assert (tmp_path / source).resolve().is_relative_to(tmp_path / name / "equivariant_nets")
 
 
 def test_archives_hold_all_that_their_modules_import_and_their_configs_name(tmp_path):
-    names = [SMALL, CLICKS, PHOTOGRAPHS, WITHOUT, "brain_structures_mri_octahedral_segmentation"]
+    names = [SMALL, CLICKS, PHOTOGRAPHS, SCALE, "brain_structures_mri_octahedral_segmentation"]
     for name in names:
-        archive = pack_bundle(BUNDLES / name, tmp_path / "archives", without_weights=True, quick=True)
+        archive = pack_bundle(BUNDLES / name, tmp_path / "archives", quick=True)
         zipfile.ZipFile(archive).extractall(tmp_path)
     code = """
         import importlib, json, pathlib, pydoc, sys
@@ -244,11 +244,13 @@ def test_a_bundle_with_findings_is_not_packed(copy_of, tmp_path):
     assert not (tmp_path / "archives").exists()
 
 
-def test_weights_are_left_out_only_where_that_is_asked_for(tmp_path, capsys):
+def test_weights_are_left_out_only_where_that_is_asked_for(copy_of, tmp_path, capsys):
+    bundle, archives = copy_of(), tmp_path / "archives"
+    bundle.take_weights_out()
     with pytest.raises(SystemExit, match=r"(?s)ships without weights. Train it: .*error: 1 of 1 bundles were not"):
-        pack(str(BUNDLES / WITHOUT), output_dir=str(tmp_path), quick=True)
-    pack(str(BUNDLES / WITHOUT), output_dir=str(tmp_path), without_weights=True, quick=True)
-    (archive,) = tmp_path.iterdir()
+        pack(str(bundle.root), output_dir=str(archives), quick=True)
+    pack(str(bundle.root), output_dir=str(archives), without_weights=True, quick=True)
+    (archive,) = archives.iterdir()
     assert not any(name.endswith(".pt") for name in zipfile.ZipFile(archive).namelist())
     assert f"{archive}: has no models/model.pt; whoever unpacks it trains first" in capsys.readouterr().out
 

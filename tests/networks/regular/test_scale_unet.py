@@ -181,9 +181,10 @@ def test_bfloat16_autocast_stays_close():
     assert (y.float() - net(x)).norm() / net(x).norm() < 0.05
 
 
-@pytest.mark.parametrize("name", ["default", "plane", "batch", "max projection"])
-def test_torchscript_onnx_and_torch_export(name, tmp_path):
-    net = network(**{"depth": 1, **VARIANTS[name]})
+@pytest.mark.parametrize("names", [["default"], ["plane", "batch", "max projection"]], ids=str)
+def test_torchscript_onnx_and_torch_export(names, tmp_path):
+    options = {key: value for name in names for key, value in VARIANTS[name].items()}
+    net = network(depth=1, **options)
     sizes = SIZES[net.spatial_dims]
     net = trained(net, noise(2, 1, *sizes[1])).float()
     images = [noise(1, 1, *size, dtype=torch.float32, seed=2) for size in sizes]

@@ -52,7 +52,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --dicom $(PYTEST_ARGS)
 
 test-faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m faults --faults=$(KILLS) $(PYTEST_ARGS)

@@ -1,6 +1,7 @@
-"""The options of the tests: where real data lies, the environment of MONAI Label, and how often commands are killed."""
+"""The options of the tests: where real data lies, what must be installed, and how often commands are killed."""
 
 import gc
+from importlib.util import find_spec
 from pathlib import Path
 
 import jaxtyping
@@ -19,6 +20,9 @@ def pytest_addoption(parser):
         "--label-python",
         metavar="FILE",
         help="interpreter of the environment of MONAI Label, .venv-label/bin/python; without it its tests are skipped",
+    )
+    parser.addoption(
+        "--dicom", action="store_true", help="fail, and do not skip, the tests of DICOM where a package is missing"
     )
     parser.addoption(
         "--faults",
@@ -101,6 +105,16 @@ def real_retina(real_data) -> Path:
     if missing := [name for name in ("drive", "chase_db1", "stare") if not (folder / name).is_dir()]:
         raise FileNotFoundError(f"{folder} must hold {', '.join(missing)}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def dicom(request) -> None:
+    """Pydicom and highdicom: skipped without them, an error where ``--dicom`` asks for them."""
+    missing = [name for name in ("pydicom", "highdicom") if find_spec(name) is None]
+    if missing and request.config.getoption("--dicom"):
+        raise ModuleNotFoundError(f"--dicom needs {', '.join(missing)}: pip install -e '.[dicom]'")
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not installed: pip install -e '.[dicom]'")
 
 
 @pytest.fixture

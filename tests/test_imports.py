@@ -15,7 +15,7 @@ import equivariant_nets
 from equivariant_nets.bundles_extra import MODULES
 
 ABSENT = ["monai", "matplotlib", "nibabel", "ignite", "fire", "tensorboard", "psutil", "PIL", "filelock", "tqdm"]
-ABSENT += ["scipy", "jaxtyping", "beartype"]
+ABSENT += ["scipy", "jaxtyping", "beartype", "pydicom", "highdicom"]
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ["monai", "matplotlib", "ignite", "nibabel", "tensorboard", "fire"]
 
@@ -115,7 +115,7 @@ def test_each_requirement_is_pinned_and_nothing_else():
     bundles = names(project["dependencies"]) | extras["bundles"]
     assert pins("requirements.txt").keys() == bundles | extras["test"]
     assert pins("requirements-label.txt").keys() == bundles | {"fastapi", "monailabel", "pydicom", "starlette"}
-    developing = extras["dev"] | extras["tracking"] | extras["export"]
+    developing = extras["dev"] | extras["dicom"] | extras["tracking"] | extras["export"]
     assert pins("requirements-dev.txt").keys() == developing - {"pre-commit"}
     # MONAI Label needs an older numpy.
     first, second = ({**pins(file), "numpy": None} for file in ("requirements.txt", "requirements-label.txt"))

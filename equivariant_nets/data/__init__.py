@@ -24,6 +24,7 @@ from equivariant_nets.data.brain_tumor import (
     write_tumor_phantoms,
 )
 from equivariant_nets.data.checks import CheckVolumed
+from equivariant_nets.data.dicom import DicomReader, DicomSeries
 from equivariant_nets.data.filling import NormalizeContentd, ZeroBackgroundd, filling_mask, is_content
 from equivariant_nets.data.fundus import FieldOfViewd, NormalizeFundusd, PatchDataset, direction_shares
 from equivariant_nets.data.hippocampus import check_hippocampus, download_hippocampus, hippocampus_datalist
@@ -39,6 +40,8 @@ __all__ = [
     "STRUCTURES",
     "CheckSkullStrippedd",
     "CheckVolumed",
+    "DicomReader",
+    "DicomSeries",
     "FieldOfViewd",
     "LabelToRegionsd",
     "LoadVolumed",

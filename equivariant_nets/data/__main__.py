@@ -13,10 +13,10 @@ def inspect(*files: str) -> str:
     which bundle each suits.
 
     Args:
-        files: volumes or photographs.
+        files: volumes or photographs, or folders of volumes, each DICOM series being one.
     """
     if not files:
-        raise SystemExit("error: no file is named; give one or more volumes or photographs.")
+        raise SystemExit("error: no file is named; give one or more volumes or photographs, or folders of volumes.")
     logging.disable(logging.WARNING)  # the texts hold what is logged
     return "\n".join(map(inspect_file, files))
 

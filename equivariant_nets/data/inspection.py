@@ -12,9 +12,12 @@ from PIL import Image
 
 from equivariant_nets.data.brain_structures.skull import CheckSkullStrippedd, foreground_litres
 from equivariant_nets.data.checks import CheckVolumed
+from equivariant_nets.data.dicom.packages import is_dicom
+from equivariant_nets.data.dicom.series import DicomSeries
 from equivariant_nets.data.filling import filling_mask
 from equivariant_nets.data.formats import is_kind
 from equivariant_nets.data.geometry import CODE_NAMES, place_of, spacing_mm
+from equivariant_nets.data.images import image_datalist
 from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.data.photographs import PhotographReader
 from equivariant_nets.data.spacing import check_spacing
@@ -29,21 +32,34 @@ def inspect_file(path: str | Path) -> str:
     """Say in lines how a file is read, with warnings, and with the error where it is refused.
 
     Args:
-        path: a volume or a photograph.
+        path: a volume or a photograph, a file of a DICOM series, or a folder of such, of which each series is told.
 
     Returns:
         the path, and below it a line for each property.
     """
+    try:
+        is_listed = Path(path).is_dir() or is_dicom(path)
+        images = [item["image"] for item in image_datalist(path)] if is_listed else [str(path)]
+    except (OSError, ValueError) as error:
+        return f"{path}\n  error: {error}"
+    return "\n".join(map(_inspected, images))
+
+
+def _inspected(image: str | DicomSeries) -> str:
     lines: list[str] = []
     try:
-        for line in _photograph(path) if is_kind(path, "photographs") else _volume(path):
+        for line in _photograph(image) if _is_photograph(image) else _volume(image):
             lines.append(line)
     except (OSError, ValueError) as error:
         lines.append(f"error: {error}")
-    return "\n  ".join([str(path), *lines])
+    return "\n  ".join([str(image), *lines])
 
 
-def _photograph(path: str | Path) -> Iterator[str]:
+def _is_photograph(image: str | DicomSeries) -> bool:
+    return not isinstance(image, DicomSeries) and is_kind(image, "photographs")
+
+
+def _photograph(path: Any) -> Iterator[str]:
     loaded = LoadVolumed("image", reader=PhotographReader)({"image": str(path)})
     with Image.open(path) as picture:
         yield f"format: {picture.format}, mode {picture.mode}, {picture.width} x {picture.height} pixels as stored"
@@ -54,8 +70,8 @@ def _photograph(path: str | Path) -> Iterator[str]:
     yield "suits: retina_vessels_fundus_*, if it is a fundus photograph"
 
 
-def _volume(path: str | Path) -> Iterator[str]:
-    loaded = LoadVolumed("image")({"image": str(path)})
+def _volume(path: str | DicomSeries) -> Iterator[str]:
+    loaded = LoadVolumed("image")({"image": path})
     image: Any = loaded["image"]
     channels, *shape = image.shape
     sizes = spacing_mm(image.affine)
@@ -63,7 +79,7 @@ def _volume(path: str | Path) -> Iterator[str]:
     yield f"spacing: {_times(sizes)} mm, so {_times(sizes * shape) if len(shape) == 3 else 'no volume of'} mm in all"
     axes = "".join(axis or "?" for axis in nib.aff2axcodes(np.asarray(image.affine)))
     yield f"axes run to: {axes}"
-    warnings = list(_place(path)) if not is_kind(path, "photographs") else []
+    warnings = list(_series(path) if isinstance(path, DicomSeries) else _place(path))
     yield from (text for text in warnings if not text.startswith("warning"))
     values = np.asarray(image, dtype=float)
     yield _intensities(values)
@@ -77,6 +93,15 @@ def _volume(path: str | Path) -> Iterator[str]:
     if warning := check_spacing(sizes, shape):
         yield f"warning: {warning}"
     yield f"suits: {_bundles(image, sizes * shape)}"
+
+
+def _series(series: DicomSeries) -> Iterator[str]:
+    import pydicom
+
+    header = pydicom.dcmread(series.files[0], stop_before_pixels=True)
+    syntax = header.file_meta.TransferSyntaxUID.name
+    yield f"format: DICOM, {len(series.files)} files of modality {header.get('Modality')}, {syntax}"
+    yield f"found in: {Path(series.files[0]).parent}"
 
 
 def _place(path: str | Path) -> Iterator[str]:

@@ -10,14 +10,23 @@ import numpy as np
 import torch
 from monai.config import DtypeLike, KeysCollection, PathLike
 from monai.data import ImageReader, MetaTensor
+from monai.data.nvimgcodec_pydicom_plugin import is_nvimgcodec_available
 from monai.transforms import LoadImage, LoadImaged
-from monai.utils import MetaKeys, ensure_tuple
+from monai.transforms.io.array import SUPPORTED_READERS
+from monai.utils import ImageMetaKey, MetaKeys, ensure_tuple
 
 from equivariant_nets.data.checks import CHANNEL_FILES, check_same_grid
+from equivariant_nets.data.dicom.packages import is_dicom
+from equivariant_nets.data.dicom.reader import DicomReader
+from equivariant_nets.data.dicom.series import DicomSeries
 from equivariant_nets.data.formats import is_kind, reader_of
 from equivariant_nets.data.notices import FileFault
 
 __all__ = ["LoadVolumed"]
+
+# Where pydicom is installed, but not what this reader of MONAI needs, it reads nothing, and warns at each LoadImage.
+if not is_nvimgcodec_available():
+    SUPPORTED_READERS.pop("nvimgcodecpydicomreader", None)
 
 
 class LoadVolumed(LoadImaged):
@@ -25,7 +34,8 @@ class LoadVolumed(LoadImaged):
 
     A volume without a channel axis gets one: (D, H, W) becomes (1, D, H, W). A list of files becomes one image, with
     their channels in the order of the list and the metadata of the first; its ``channel_files`` names the file of each
-    channel.
+    channel. A series of DICOM is one image: a :class:`equivariant_nets.data.DicomSeries`, the folder of one series, or
+    one of its files; its ``series_files`` names the files.
 
     Args:
         keys: keys of the files to load.
@@ -38,7 +48,7 @@ class LoadVolumed(LoadImaged):
     Raises:
         FileNotFoundError: on call, a file does not exist.
         ValueError: on call, a file cannot be read: truncated, damaged, or of an unknown format; it must not be used, as
-            the reader says; or the files of a list differ in spatial shape or affine.
+            the reader says; a folder is no series of DICOM; or the files of a list differ in spatial shape or affine.
     """
 
     def __init__(
@@ -65,31 +75,44 @@ class _LoadVolume(LoadImage):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(LoadImage().__dict__ | state)
 
-    def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
+    def __call__(self, filename: Sequence[PathLike] | PathLike | DicomSeries, reader: ImageReader | None = None) -> Any:
+        if isinstance(filename, DicomSeries):
+            return self._load_series(filename)
         files = [str(Path(file).expanduser()) for file in ensure_tuple(filename)]
         for file in files:
             if not Path(file).exists():
                 raise FileNotFoundError(f"{file} does not exist. Check the path and the data list it comes from.")
+        if len(files) == 1 and self.auto_select and reader is None and (Path(files[0]).is_dir() or is_dicom(files[0])):
+            return self._load(files[0], files, DicomReader())
         # MONAI stacks a list by itself, but names no file then, and takes rounding errors for another affine.
         groups = [[file] for file in files] if self.ensure_channel_first else [files]
-        loaded = [self._load(group, reader) for group in groups]
+        loaded = [self._load(", ".join(group), group, reader) for group in groups]
         if len(loaded) == 1:
             return loaded[0]
         image = _concatenated(loaded if self.image_only else [image for image, _ in loaded], files)
         return image if self.image_only else (image, getattr(image, "meta", loaded[0][1]))
 
-    def _load(self, files: list[str], reader: ImageReader | None) -> Any:
+    def _load(self, name: str, files: list[str], reader: ImageReader | None) -> Any:
         try:
-            return super().__call__(files, reader or self._reader_of(files[0]))
+            loaded: Any = super().__call__(files, reader or self._reader_of(files[0]))
         except FileFault as error:
-            raise ValueError(f"{', '.join(files)}: {error}") from None
+            raise ValueError(f"{name}: {error}") from None
         except Exception as error:  # readers fail with errors of any type: zlib.error, EOFError, OSError, KeyError...
             cause = (str(error).strip() or "no details").splitlines()[0]
             good = ".png or .tif" if is_kind(files[0], "photographs") else ".nii.gz"
             raise ValueError(
-                f"{', '.join(files)} cannot be read ({type(error).__name__}: {cause}). The file is truncated, damaged, "
+                f"{name} cannot be read ({type(error).__name__}: {cause}). The file is truncated, damaged, "
                 f"or not an image of a supported format. Copy or export it again, for example as {good}."
             ) from None
+        return loaded
+
+    def _load_series(self, series: DicomSeries) -> Any:
+        if series.left_out:
+            raise ValueError(f"{series}: {series.left_out}.")
+        loaded = self._load(str(series), list(series.files), DicomReader())
+        for meta in [loaded.meta] if self.image_only else [loaded[0].meta, loaded[1]]:
+            meta[ImageMetaKey.FILENAME_OR_OBJ] = str(series)
+        return loaded
 
     def _reader_of(self, file: str) -> ImageReader | None:
         """One reader alone, whose error says why; MONAI would try others behind it."""

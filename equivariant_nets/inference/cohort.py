@@ -21,12 +21,14 @@ from monai.transforms import Compose, SaveImaged
 from tqdm import tqdm
 
 from equivariant_nets.data.checks import CHANNEL_FILES
+from equivariant_nets.data.dicom.series import SERIES_FILES, DicomSeries
 from equivariant_nets.data.images import images_folder
 from equivariant_nets.data.notices import collected_warnings
 from equivariant_nets.data.writing import SegmentationWriter
 from equivariant_nets.errors import find_cause
 from equivariant_nets.files import replace_file, write_json, write_text
 from equivariant_nets.fingerprints import checksum, content_of, differences, digest, fingerprint
+from equivariant_nets.inference.dicom_seg import SaveDicomSegd
 from equivariant_nets.inference.previews import PreviewSaver
 from equivariant_nets.inference.primitives import bound_primitive_cache
 from equivariant_nets.inference.results import is_readable
@@ -41,7 +43,7 @@ SETTINGS_FILE = "segmented_with.json"
 CASES_FILE = "cases.csv"
 PREVIOUS = ".previous"  # a folder of results that were edited by hand, or whose case failed since
 RECORDS = ".segmented"  # a folder with a file for each result: what it was made of, and with
-SEGMENTED, FINISHED, FAILED = "segmented", "finished before", "failed"
+SEGMENTED, FINISHED, FAILED, LEFT_OUT = "segmented", "finished before", "failed", "left out"
 _MAX_LISTED = 10
 
 
@@ -62,8 +64,9 @@ class CaseRecord(NamedTuple):
 
 
 class _Case(NamedTuple):
-    files: list[Path]
+    files: list[Path]  # of a series of DICOM, its path stands for them
     outputs: list[Path]  # the segmentation first
+    left_out: str = ""  # why it is no image
 
 
 class SaveSegmentationd(SaveImaged):
@@ -123,10 +126,11 @@ class CohortEvaluator(SupervisedEvaluator):
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
     ``cases.csv`` lists all cases with their status, why those failed that did, the file of the weights, and the
-    warnings about the files of a case, also those of an earlier run.
+    warnings about the files of a case, also those of an earlier run. A series of DICOM that is no volume is listed as
+    left out, with the reason, and is no failure.
 
     Args:
-        dataset: items with an ``image``, a path or several, and its transform.
+        dataset: items with an ``image``, a path, several, or a ``DicomSeries``, and its transform.
         output_dir: the folder that ``postprocessing`` and ``val_handlers`` write to.
         postprocessing: its ``SaveSegmentationd`` names the results.
         val_handlers: previews of a ``PreviewSaver`` among them are results too.
@@ -163,7 +167,8 @@ class CohortEvaluator(SupervisedEvaluator):
         )
         self.overwrite = is_on("overwrite", overwrite)
         steps = [*postprocessing.transforms, *val_handlers]
-        self.writers = [step for step in steps if isinstance(step, SaveSegmentationd | PreviewSaver)]
+        kinds = (SaveSegmentationd, SaveDicomSegd, PreviewSaver)
+        self.writers: list[Any] = [step for step in steps if isinstance(step, kinds)]
         self.cases: dict[int, _Case] = {}
         self.records: dict[int, CaseRecord] = {}
         bound_primitive_cache()
@@ -196,11 +201,14 @@ class CohortEvaluator(SupervisedEvaluator):
     def _find_cases(self) -> dict[int, _Case]:
         cases = {}
         for index, item in enumerate(self.dataset.data):
-            files = [item["image"]] if isinstance(item["image"], str) else item["image"]
-            meta = {"filename_or_obj": files[0], **({CHANNEL_FILES: files} if files is item["image"] else {})}
-            cases[index] = _Case(
-                [Path(file) for file in files], [writer.path_of(meta).absolute() for writer in self.writers]
-            )
+            image = item["image"]
+            files = [str(image)] if isinstance(image, str | DicomSeries) else image
+            meta = {"filename_or_obj": files[0], **({CHANNEL_FILES: files} if files is image else {})}
+            left_out = image.left_out if isinstance(image, DicomSeries) else ""
+            if isinstance(image, DicomSeries):
+                meta[SERIES_FILES] = list(image.files)
+            paths = [] if left_out else [writer.path_of(meta) for writer in self.writers]
+            cases[index] = _Case([Path(file) for file in files], [path.absolute() for path in paths if path], left_out)
         written = {path for case in cases.values() for path in case.outputs}
         written |= {self.output_dir / SETTINGS_FILE, self.output_dir / CASES_FILE}
         roots = [writer.dataset_dir for writer in self.writers if isinstance(writer, SaveSegmentationd)]
@@ -208,7 +216,7 @@ class CohortEvaluator(SupervisedEvaluator):
         cases = {
             index: case
             for index, case in cases.items()
-            if case.files[0] not in written and own_folder.isdisjoint(case.files[0].parents)
+            if written.isdisjoint(_files_of(self.dataset.data[index])) and own_folder.isdisjoint(case.files[0].parents)
         }
         owners: dict[Path, Path] = {}
         for case in cases.values():
@@ -223,6 +231,10 @@ class CohortEvaluator(SupervisedEvaluator):
     def _cases_left(self) -> list[int]:
         """The cases to segment, of all processes; the others are recorded as finished."""
         self._write_settings()
+        for index, case in self.cases.items():
+            if case.left_out:
+                self._record(index, LEFT_OUT, problem=case.left_out)
+                self.logger.info(f"{case.files[0]} is left out: {case.left_out}.")
         cases = tqdm(self.cases, "compare with what is finished", unit="case", leave=False, delay=2)
         finished = [] if self.overwrite else [index for index in cases if self._is_finished(index)]
         for index in finished:
@@ -362,7 +374,8 @@ class CohortEvaluator(SupervisedEvaluator):
             if not any(row.status == FAILED for row in rows):
                 raise
             listing = f"{error}"
-        counts = {status: sum(row.status == status for row in rows) for status in (SEGMENTED, FINISHED, FAILED)}
+        statuses = (SEGMENTED, FINISHED, FAILED, LEFT_OUT)
+        counts = {status: sum(row.status == status for row in rows) for status in statuses}
         summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         self.logger.info(f"{summary}. The results lie in {self.output_dir}, and {CASES_FILE} lists them.")
         if failed := [row for row in rows if row.status == FAILED]:
@@ -378,3 +391,9 @@ class CohortEvaluator(SupervisedEvaluator):
             return record
         problem = f"{missing[0]} was removed while this command ran. Give the command again, which makes it anew."
         return record._replace(segmentation="", status=FAILED, problem=problem)
+
+
+def _files_of(item: Mapping[str, Any]) -> list[Path]:
+    image = item["image"]
+    files = image.files if isinstance(image, DicomSeries) else [image] if isinstance(image, str) else image
+    return [Path(file) for file in files]

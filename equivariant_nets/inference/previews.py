@@ -12,6 +12,7 @@ from monai.engines import IterationEvents
 from monai.transforms import Orientation
 
 from equivariant_nets.data.datalist import case_name
+from equivariant_nets.data.dicom.series import source_of
 from equivariant_nets.data.images import images_folder
 from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.data.photographs import PhotographReader
@@ -64,7 +65,7 @@ class PreviewSaver:
         output: Any = engine.state.output
         for item in output:
             prediction = item[self.pred_key]
-            source = prediction.meta["filename_or_obj"]
+            source = source_of(prediction.meta)
             case = case_name(self.output_name_formatter(prediction.meta, self)["subject"])
             image: Any
             with replace_file(self.path_of(prediction.meta)) as path:

@@ -63,10 +63,10 @@ def with_clicks(
     """
     names = check_label_names(label_names)
     items = [dict(item) for item in data]
-    by_name = {str(key): item for item in items for key in (item["image"], Path(item["image"]).name)}
+    by_name = {key: item for item in items for key in (str(item["image"]), Path(str(item["image"])).name)}
     for image, of_labels in clicks.items():
         if image not in by_name:
-            images = [Path(item["image"]).name for item in items]
+            images = [Path(str(item["image"])).name for item in items]
             raise ValueError(
                 f"There are clicks for {image!r}, which is not among the {len(items)} images to segment: "
                 f"{', '.join(images[:3])}{', ...' if len(images) > 3 else ''}. Give the name of a file with its ending."

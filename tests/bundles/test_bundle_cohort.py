@@ -133,10 +133,13 @@ def test_every_bundle_segments_many_images_alike(name):
     ]
     assert "settings" not in evaluator  # the objects themselves decide
     assert config["run"] == ["$@evaluator.run()"]
-    save, preview = config["postprocessing"]["transforms"][-1], config["handlers"][1]
+    steps, preview = config["postprocessing"]["transforms"], config["handlers"][1]
+    dicom = [step for step in steps if "equivariant_nets.inference.dicom_seg.SaveDicomSegd" in str(step)]
+    assert dicom == steps[len(steps) - len(dicom) :]
+    save = steps[-1 - len(dicom)]
     assert save["_target_"] == "equivariant_nets.inference.cohort.SaveSegmentationd"
     assert preview["_target_"] == "equivariant_nets.inference.previews.PreviewSaver"
-    for writer in (save, preview):
+    for writer in (save, preview, *dicom):
         assert (writer["output_dir"], writer["dataset_dir"]) == ("@output_dir", "@dataset_dir")
     assert save.get("output_name_formatter") == preview.get("output_name_formatter")
     assert read(name, "multi_gpu_inference.json") == read(CONVENTIONAL, "multi_gpu_inference.json")

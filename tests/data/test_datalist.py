@@ -131,7 +131,9 @@ def test_all_that_can_be_read_is_taken_and_companions_are_said(tmp_path, caplog)
 
 def test_folders_without_images_are_named(tmp_path):
     (tmp_path / "0001.dcm").touch()
-    with pytest.raises(FileNotFoundError, match=r"(?s)No file in .* matches '\*' .*0001\.dcm; DICOM .*--dataset_dir"):
+    with pytest.raises(
+        FileNotFoundError, match=r"(?s)No file in .* matches '\*' .*no such images: 0001\.dcm\. .*--dataset_dir"
+    ):
         image_datalist(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere does not exist; give an image file or a folder"):
         image_datalist(tmp_path / "nowhere")

@@ -5,10 +5,12 @@ As a script it prints docs/inputs.md.
 # ruff: noqa: E501 -- a kind is a line of a table
 
 from collections.abc import Callable
+from shutil import copyfile
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+from dicom_series import write_series
 from PIL import Image
 
 SIZE = (12, 14, 13)
@@ -120,6 +122,20 @@ def nrrd_file(folder):
     return folder / "file.nrrd"
 
 
+def series(slices=VALUES, change=None, text=False, **options):
+    """A folder with a series of DICOM; ``change`` takes its files, and ``text`` puts another file among them."""
+
+    def write(folder):
+        files = write_series(folder / "file.dicom", slices, AFFINE, **options)
+        if change:
+            change(files)
+        if text:
+            (folder / "file.dicom" / "README.txt").write_text("no image")
+        return folder / "file.dicom"
+
+    return write
+
+
 def picture(image, name="file.png", **options):
     def write(folder):
         image().save(folder / name, **options)
@@ -173,6 +189,14 @@ VOLUMES = [
     Kind("FreeSurfer, .mgh", lambda folder: _saved(nib.MGHImage(VALUES, AFFINE), folder / "file.mgh")),
     Kind("NRRD", nrrd_file, needs="nrrd", note="with `pip install pynrrd`"),
     Kind("MetaImage, .mha, without its package", raw(b"ObjectType = Image", "file.mha"), "pip install itk", needs="!itk"),
+    Kind("DICOM series: its folder, or a file of it", series(name="{}", order=range(12, -1, -1), text=True), needs="highdicom", note="with `pip install pydicom highdicom`; see dicom.md"),
+    Kind("DICOM series, RLE", series(syntax="1.2.840.10008.1.2.5"), needs="highdicom"),
+    Kind("DICOM series with a rescale slope", series(2 * VALUES, RescaleSlope=0.5, RescaleIntercept=0), needs="highdicom"),
+    Kind("DICOM series, a slice missing", series(change=lambda files: files[4].unlink()), "about 1 slices are missing", needs="highdicom"),
+    Kind("DICOM series, a slice twice", series(change=lambda files: copyfile(files[4], files[4].with_name("copy"))), "1 places have more than one slice", needs="highdicom"),
+    Kind("DICOM series, a localizer", series(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "it is a localizer", needs="highdicom"),
+    Kind("DICOM series, two in a folder", series(change=lambda files: series(name="b{}", SeriesNumber=4)(files[0].parents[1])), "the folder holds 2 series", needs="highdicom", note="inference segments both"),
+    Kind("DICOM, without its packages", raw(bytes(128) + b"DICM", "file.dcm"), "pip install pydicom highdicom", needs="!highdicom"),
     Kind("Analyze", lambda folder: _saved(nib.AnalyzeImage(VALUES, None), folder / "file.img"), OTHER, NO_PATIENT),
     Kind("sform and qform codes 0", raw_header(sform_code=0, qform_code=0), OTHER, NO_PATIENT),
     Kind("qform alone", nifti(change=forms(codes=(0, 1)))),

@@ -34,6 +34,7 @@ from equivariant_nets.data.brain_tumor.targets import target_channels, target_re
 from equivariant_nets.data.checks import CHANNEL_FILES
 from equivariant_nets.data.datalist import case_name, indented, select_section
 from equivariant_nets.data.decathlon import download_task
+from equivariant_nets.data.dicom.packages import is_dicom
 
 __all__ = [
     "CLASS_NAMES",
@@ -148,9 +149,11 @@ def tumor_image_datalist(dataset_dir: str | Path) -> list[Item]:
         return [{"image": case.image, "case": case.name} for case in cases]
     images = [path for path in volume_files(source) if not _is_label(path.relative_to(source))]
     if not images:
+        has_dicom = any(is_dicom(path) for path in source.rglob("*") if path.is_file())
+        dicom = " DICOM is read for bundles of one channel alone: convert the four series first (dcm2niix)."
         raise FileNotFoundError(
             f"{source} holds no NIfTI image (.nii or .nii.gz); give a folder of 4-D images or of BraTS cases as "
-            "--dataset_dir."
+            f"--dataset_dir.{dicom if has_dicom else ''}"
         )
     return _image_items(images)
 

@@ -14,7 +14,6 @@ from monai.data import FolderLayout
 from monai.transforms import MapTransform
 
 from equivariant_nets.data.dicom.codes import CONCEPTS
-from equivariant_nets.data.dicom.packages import check_packages
 from equivariant_nets.data.dicom.segmentation import Algorithm, write_segmentation
 from equivariant_nets.data.dicom.series import SERIES_FILES
 from equivariant_nets.data.images import images_folder
@@ -42,8 +41,8 @@ class SaveDicomSegd(MapTransform):
         enabled: False saves nothing. On a command line, ``true`` or ``false``.
 
     Raises:
-        ValueError: ``enabled`` is not legal, or a package is missing; on call, a label map is not on its series' grid.
-        OSError: there is no metadata; on call, a file cannot be written.
+        ValueError: ``enabled`` is not legal; on call, a label map is not on the grid of its series.
+        OSError: on call, there is no metadata, or a file cannot be written.
     """
 
     def __init__(
@@ -60,13 +59,7 @@ class SaveDicomSegd(MapTransform):
         self.layout = FolderLayout(str(output_dir), "seg", ".dcm", parent=False, data_root_dir=root)
         self.segment_names = list(segment_names)
         self.enabled = is_on("dicom_seg", enabled)
-        if not self.enabled:
-            return
-        check_packages()
-        metadata = json.loads((Path(bundle_root) / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        self.algorithm = Algorithm(metadata["name"], metadata["version"])
-        if unknown := [name for name in self.segment_names if name.lower() not in CONCEPTS]:
-            note_once(_logger, f"No code is known for {', '.join(unknown)}: coded as an anatomical structure.")
+        self.metadata_path = Path(bundle_root) / "configs" / "metadata.json"
 
     def path_of(self, meta: Mapping[str, Any]) -> Path | None:
         """The file that a label map with such metadata is written to; None where none is."""
@@ -81,9 +74,11 @@ class SaveDicomSegd(MapTransform):
             path = self.path_of(meta)
             if path is None:
                 continue
+            if unknown := [name for name in self.segment_names if name.lower() not in CONCEPTS]:
+                note_once(_logger, f"No code is known for {', '.join(unknown)}: coded as an anatomical structure.")
+            metadata = json.loads(self.metadata_path.read_text(encoding="utf-8"))
+            algorithm = Algorithm(metadata["name"], metadata["version"])
             path.parent.mkdir(parents=True, exist_ok=True)
             with replace_file(path) as unfinished:
-                write_segmentation(
-                    unfinished, np.asarray(d[key])[0], meta[SERIES_FILES], self.segment_names, self.algorithm
-                )
+                write_segmentation(unfinished, np.asarray(d[key])[0], meta[SERIES_FILES], self.segment_names, algorithm)
         return d

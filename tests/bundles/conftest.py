@@ -34,7 +34,7 @@ TINY = {
 }  # fmt: skip
 # Those of brain tumours, each with data in a layout of its own.
 SMALL_TUMORS = {
-    "patch_size": [16, 16, 16], "roi_size": [16, 16, 16], "spacing_mm": [1, 1, 1], "epoch_length": 5,
+    "patch_size": [16, 16, 16], "roi_size": [16, 16, 16], "spacing_mm": [1, 1, 1], "epoch_length": None,
 }  # fmt: skip
 TINY_TUMOR = {
     "brain_tumor_mri_so3_segmentation": {**SMALL_TUMORS, "features": "2x0e+1x1e"},

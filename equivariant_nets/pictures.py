@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib import colormaps, font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not of pyplot, which would choose a backend for the user's own figures
 from matplotlib.patches import Patch
+from monai.utils import convert_to_numpy
 from torch import Tensor
 
 __all__ = ["label_centre", "photograph_with_labels", "save_figure", "show_plane", "three_planes", "volume_with_labels"]
@@ -44,8 +44,8 @@ def three_planes(
         path: the PNG to write.
         spacing_mm: between voxels along D, H and W, so that nothing looks squeezed.
     """
-    volume = np.asarray(torch.as_tensor(image), dtype=float)
-    maps = [np.asarray(torch.as_tensor(label)).astype(int) for _, label in labels]
+    volume = convert_to_numpy(image, dtype=float)
+    maps = [convert_to_numpy(label).astype(int) for _, label in labels]
     centre = label_centre(maps[0])
     figure = Figure(figsize=(9, 3.2 * len(maps)))
     axes = figure.subplots(len(maps), 3, squeeze=False)
@@ -102,7 +102,7 @@ def volume_with_labels(
         class_names: of the classes from 1; None numbers them.
         title: such as the name of the case, in any script.
     """
-    volume, classes = np.asarray(torch.as_tensor(image), dtype=float), np.asarray(torch.as_tensor(label)).astype(int)
+    volume, classes = convert_to_numpy(image, dtype=float), convert_to_numpy(label).astype(int)
     centre = label_centre(classes)
     figure = Figure(figsize=(9, 7.2))
     axes = figure.subplots(2, 3, squeeze=False)
@@ -169,8 +169,8 @@ def photograph_with_labels(image: Tensor | np.ndarray, label: Tensor | np.ndarra
         label: ``(W, H)``; what is above 0 is drawn.
         path: the PNG to write.
     """
-    colours = np.asarray(torch.as_tensor(image), dtype=float).T.clip(0, 255) / 255
-    foreground = np.asarray(torch.as_tensor(label)).T > 0
+    colours = convert_to_numpy(image, dtype=float).T.clip(0, 255) / 255
+    foreground = convert_to_numpy(label).T > 0
     figure = Figure(figsize=(12, 6))
     axes = figure.subplots(1, 2)
     for axis in axes:

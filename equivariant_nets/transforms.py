@@ -28,6 +28,7 @@ from monai.transforms import (
     MapTransform,
     RandomizableTransform,
     Resample,
+    ResizeWithPadOrCropd,
 )
 from monai.utils import TraceKeys, convert_to_dst_type, convert_to_tensor
 
@@ -129,11 +130,18 @@ class _Rotated(MapTransform, InvertibleTransform):
         padding_mode: Sequence[str] | str,
         keep_size: bool,
         allow_missing_keys: bool,
+        spatial_size: Sequence[int] | None = None,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         self.mode = _one_per_key("mode", mode, MODES, self.keys)
         self.padding_mode = _one_per_key("padding_mode", padding_mode, PADDING_MODES, self.keys)
         self.keep_size = keep_size
+        self.spatial_size = None if spatial_size is None else tuple(int(n) for n in spatial_size)
+        if self.spatial_size is not None and (len(self.spatial_size) != 3 or min(self.spatial_size) < 1):
+            raise ValueError(
+                f"spatial_size={spatial_size!r} is not the size (D, H, W) of a canvas: give three positive numbers of "
+                "voxels, or None to let keep_size decide."
+            )
 
     def _volume(self, key: Hashable, item: Any, mode: str | int) -> VolumeOfAnyType:
         """The item as a tensor, of a dtype that depends on the mode only, so that prob does not mix dtypes."""
@@ -159,7 +167,7 @@ class _Rotated(MapTransform, InvertibleTransform):
         for key, mode, padding_mode in self.key_iterator(d, self.mode, self.padding_mode):
             volume = self._volume(key, d[key], mode)
             shape = tuple(volume.shape[1:])
-            size = shape if self.keep_size else _turned_size(matrix, shape)
+            size = self.spatial_size or (shape if self.keep_size else _turned_size(matrix, shape))
             turned, *_ = convert_to_dst_type(_turn(volume, matrix, size, mode, padding_mode), volume)
             trace = {"matrix": matrix, "mode": mode, "padding_mode": padding_mode}
             affine = Affine.compute_w_affine(3, _centred_affine(matrix), shape, size)
@@ -244,9 +252,10 @@ class _RandRotated(RandomizableTransform, _Rotated):
         padding_mode: Sequence[str] | str = "zeros",
         keep_size: bool = True,
         allow_missing_keys: bool = False,
+        spatial_size: Sequence[int] | None = None,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
-        _Rotated.__init__(self, keys, mode, padding_mode, keep_size, allow_missing_keys)
+        _Rotated.__init__(self, keys, mode, padding_mode, keep_size, allow_missing_keys, spatial_size)
         self.matrix = np.eye(3)
 
     @abstractmethod
@@ -274,6 +283,10 @@ class RandRotateUniformd(_RandRotated):
     Args, dtypes and errors are those of :class:`RotateMatrixd`, without the matrix; but ``keep_size`` is on, so that
     items still fit in one batch. An item that is not turned is traced too, and its inverse is the identity.
 
+    With ``spatial_size``, (D, H, W) in voxels, the result is a canvas of this size about the centre of the volume: a
+    patch is then turned for the price of a patch. Cut out ceil(sqrt(3) D) and so on before, and it has no corner
+    without data.
+
     Example:
         >>> import torch
         >>> from equivariant_nets.transforms import RandRotateUniformd
@@ -294,7 +307,8 @@ class RandRotateAxisd(_RandRotated):
         range_degrees: the lowest and the highest angle.
         planes: the planes to draw from: ``"axial"``, ``"coronal"``, ``"sagittal"`` for volumes in RAS orientation, or
             pairs of axes such as (0, 1), the first of which turns towards the second.
-        keys, prob, mode, padding_mode, keep_size, allow_missing_keys: as for :class:`RandRotateUniformd`.
+        keys, prob, mode, padding_mode, keep_size, allow_missing_keys, spatial_size: as for
+            :class:`RandRotateUniformd`.
 
     Raises:
         ValueError: if the range is not (low, high), if there is no plane or an unknown one, and as
@@ -318,8 +332,9 @@ class RandRotateAxisd(_RandRotated):
         padding_mode: Sequence[str] | str = "zeros",
         keep_size: bool = True,
         allow_missing_keys: bool = False,
+        spatial_size: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(keys, prob, mode, padding_mode, keep_size, allow_missing_keys)
+        super().__init__(keys, prob, mode, padding_mode, keep_size, allow_missing_keys, spatial_size)
         if np.shape(range_degrees) != (2,) or not -np.inf < range_degrees[0] <= range_degrees[1] < np.inf:
             raise ValueError(
                 f"range_degrees={range_degrees!r} is not a range (low, high): give the lowest and the highest angle in "
@@ -354,7 +369,8 @@ class RandRotateLatticed(_RandRotated):
     """
 
     def _draw(self, size: Sequence[int]) -> Rotation:
-        fitting = [m for m in lattice_rotations() if not self.keep_size or _turned_size(m, size) == tuple(size)]
+        any_size = self.spatial_size is not None or not self.keep_size
+        fitting = [m for m in lattice_rotations() if any_size or _turned_size(m, size) == tuple(size)]
         return fitting[self.R.randint(len(fitting))]
 
 
@@ -373,6 +389,7 @@ def rotation_augmentation(
     prob: float = 1.0,
     padding_mode: Sequence[str] | str = "zeros",
     keep_size: bool = True,
+    spatial_size: Sequence[int] | None = None,
 ) -> MapTransform:
     """The rotation augmentation of a name, for configs.
 
@@ -380,7 +397,8 @@ def rotation_augmentation(
         scheme: ``"none"``; ``"moderate"`` or ``"full"``: about one axis by -20 to 20 or 0 to 360 degrees
             (:class:`RandRotateAxisd`); ``"uniform"`` (:class:`RandRotateUniformd`); or ``"lattice"``
             (:class:`RandRotateLatticed`).
-        keys, mode, prob, padding_mode, keep_size: as for :class:`RandRotateUniformd`.
+        keys, mode, prob, padding_mode, keep_size, spatial_size: as for :class:`RandRotateUniformd`. With ``"none"``
+            and a ``spatial_size`` the centre of this size is cut out, or padded with zeros.
 
     Raises:
         ValueError: if there is no such scheme.
@@ -391,7 +409,9 @@ def rotation_augmentation(
         'RandRotateAxisd'
     """
     if scheme == "none":
-        return Identityd(keys)
+        return Identityd(keys) if spatial_size is None else ResizeWithPadOrCropd(keys, spatial_size)
     if scheme not in _SCHEMES:
         raise ValueError(f"scheme={scheme!r} is unknown: choose one of {['none', *_SCHEMES]}.")
-    return _SCHEMES[scheme](keys, prob=prob, mode=mode, padding_mode=padding_mode, keep_size=keep_size)
+    return _SCHEMES[scheme](
+        keys, prob=prob, mode=mode, padding_mode=padding_mode, keep_size=keep_size, spatial_size=spatial_size
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
-from monai.transforms import Compose, Identityd, Invertd
+from monai.transforms import Compose, Identityd, Invertd, ResizeWithPadOrCrop
 from monai.utils import TraceKeys
 
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation, random_rotation
@@ -247,6 +247,29 @@ def test_lattice_draws_all_rotations_or_those_that_keep_the_size():
         assert torch.equal(turned.flatten().sort().values.as_tensor(), volume.flatten().sort().values)
 
 
+@pytest.mark.parametrize("scheme", ["none", "moderate", "full", "uniform", "lattice"])
+@pytest.mark.parametrize("size", [(9, 7, 5), (11, 15, 13)])
+def test_a_canvas_of_a_given_size_is_the_centre_of_the_turned_volume(scheme, size):
+    volume = MetaTensor(blob((15, 15, 15), (6, 8, 9)), affine=torch.as_tensor(WORLD))
+    item = {"image": volume, "label": MetaTensor((volume > 0.5).float())}
+    options = {"keys": ("image", "label"), "mode": ("bilinear", "one_hot")}
+    whole, patch = (
+        Compose([rotation_augmentation(scheme, **options, **canvas)]).set_random_state(seed=3)(item)
+        for canvas in ({"keep_size": True}, {"spatial_size": size})
+    )
+    for key in item:
+        assert tuple(patch[key].shape[1:]) == size
+        expected = ResizeWithPadOrCrop(size)(whole[key])  # of odd sizes, whose centres are voxels
+        assert torch.allclose(patch[key].as_tensor(), expected.as_tensor(), atol=1e-6)
+        np.testing.assert_allclose(patch[key].affine, expected.affine, atol=1e-9)
+
+
+def test_a_patch_cut_with_its_corners_is_turned_without_an_empty_one():
+    transform = RandRotateUniformd("image", spatial_size=(8, 8, 8), mode="bilinear").set_random_state(seed=0)
+    for _ in range(5):
+        assert torch.allclose(transform({"image": torch.ones(1, 14, 14, 14)})["image"], torch.ones(1, 8, 8, 8))
+
+
 def test_random_rotation_is_uniform():
     rng = np.random.RandomState(0)
     matrices = np.stack([random_rotation(rng) for _ in range(4000)])
@@ -358,6 +381,8 @@ def test_schemes():
         (lambda: RandRotateAxisd("a", range_degrees=20), r"20 is not a range.*\(-20, 20\)"),
         (lambda: RandRotateAxisd("a", range_degrees=(20, -20)), "not a range"),
         (lambda: RandRotateAxisd("a", range_degrees=(0, float("nan"))), "not a range"),
+        (lambda: RandRotateUniformd("a", spatial_size=(4, 4)), r"\(4, 4\) is not the size \(D, H, W\)"),
+        (lambda: rotation_augmentation("full", "a", 3, spatial_size=(4, 0, 4)), "three positive numbers"),
         (lambda: RandRotateAxisd("a", planes=("oblique",)), "oblique.*axial"),
         (lambda: RandRotateAxisd("a", planes="axial"), "not a sequence of planes"),
         (lambda: RandRotateAxisd("a", planes=()), "not a sequence of planes"),

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.ndimage
 import torch
 from monai.transforms import GaussianSmooth, MapTransform, Randomizable, SpatialCrop
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_numpy, convert_to_tensor
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -87,7 +87,7 @@ class NormalizeFundusd(MapTransform):
         d = dict(data)
         image = d[self.image_key]
         green = convert_to_tensor(image, track_meta=False)[GREEN : GREEN + 1].float()
-        inside = np.pad(np.asarray(d[self.mask_key][0]) > 0.5, 1)
+        inside = np.pad(convert_to_numpy(d[self.mask_key][0]) > 0.5, 1)
         depth = scipy.ndimage.distance_transform_edt(inside)[None, 1:-1, 1:-1]
         mask = torch.from_numpy(depth > self.rim).to(green)
         weight = self._smooth(mask).clamp(min=1e-6)
@@ -117,7 +117,7 @@ def direction_shares(label: Tensor, sigma: float = 2.0) -> np.ndarray:
     Returns:
         ``(4,)``, with sum 1; zeros where there are no vessels.
     """
-    vessels = np.asarray(label[0], dtype=np.float64)
+    vessels = convert_to_numpy(label[0], dtype=np.float64)
     smooth = scipy.ndimage.gaussian_filter(vessels, 1.0)
     first, second = np.gradient(smooth)
     products = first * first, first * second, second * second
@@ -221,7 +221,7 @@ class PatchDataset(Dataset, Randomizable):
                     f"patch_size={self.patch_size} exceeds a photograph of {tuple(mask.shape[1:])} pixels; choose "
                     "smaller patches."
                 )
-            corners = np.pad(np.asarray(mask[0], dtype=np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+            corners = np.pad(convert_to_numpy(mask[0], dtype=np.float64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
             size = self.patch_size
             pixels = corners[size:, size:] - corners[:-size, size:] - corners[size:, :-size] + corners[:-size, :-size]
             self._centres[index] = np.argwhere(pixels >= LIT_SHARE * size**2) + size // 2

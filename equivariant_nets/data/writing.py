@@ -11,6 +11,7 @@ import numpy as np
 from monai.config import PathLike
 from monai.data import NibabelWriter
 from monai.data.utils import to_affine_nd
+from monai.utils import convert_to_numpy
 
 from equivariant_nets.data.geometry import affine_distance_voxels, copy_place, is_sheared, place_of
 
@@ -32,7 +33,7 @@ class SegmentationWriter(NibabelWriter):
 
     def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
         """Write the file."""
-        array = np.asarray(self.data_obj)
+        array = convert_to_numpy(self.data_obj)  # also of a GPU
         affine = to_affine_nd(3, np.asarray(np.eye(4) if self.affine is None else self.affine, dtype=float))
         image: Any = self.create_backend_obj(array, affine=affine, dtype=self.output_dtype, **obj_kwargs)
         image.header.set_xyzt_units("mm")

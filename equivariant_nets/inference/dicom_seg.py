@@ -8,10 +8,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monai.config import KeysCollection
 from monai.data import FolderLayout
 from monai.transforms import MapTransform
+from monai.utils import convert_to_numpy
 
 from equivariant_nets.data.dicom.codes import CONCEPTS
 from equivariant_nets.data.dicom.segmentation import Algorithm, write_segmentation
@@ -80,5 +80,7 @@ class SaveDicomSegd(MapTransform):
             algorithm = Algorithm(metadata["name"], metadata["version"])
             path.parent.mkdir(parents=True, exist_ok=True)
             with replace_file(path) as unfinished:
-                write_segmentation(unfinished, np.asarray(d[key])[0], meta[SERIES_FILES], self.segment_names, algorithm)
+                write_segmentation(
+                    unfinished, convert_to_numpy(d[key])[0], meta[SERIES_FILES], self.segment_names, algorithm
+                )
         return d

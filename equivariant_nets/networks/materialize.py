@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from equivariant_nets.networks.precision import widened
+from equivariant_nets.networks.precision import autocast_off, widened
 
 __all__ = [
     "ACTIVATIONS",
@@ -64,7 +64,8 @@ def materialize(net: nn.Module) -> nn.Module:
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"materialize takes a network, an nn.Module; got {type(net).__name__}.")
-    with torch.no_grad():
+    weight = next(net.parameters(), torch.empty(0))
+    with torch.no_grad(), autocast_off(weight):  # kernels of half precision would not fit their biases
         plain = copy.deepcopy(_with_plain_parts(net, {}))  # what it shares with net till here
     return plain.eval().requires_grad_(False)
 

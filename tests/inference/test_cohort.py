@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fresh import run_module
-from monai.data import Dataset
+from monai.data import Dataset, MetaTensor
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import AsDiscreted, Compose, Spacingd
 
@@ -21,6 +21,7 @@ import equivariant_nets.inference.cohort as cohort
 from equivariant_nets.data import CheckVolumed, LoadVolumed, image_datalist
 from equivariant_nets.inference.cohort import CohortError, CohortEvaluator, SaveSegmentationd
 from equivariant_nets.inference.previews import PreviewSaver
+from equivariant_nets.pictures import volume_with_labels
 
 
 class Threshold(torch.nn.Module):
@@ -391,6 +392,30 @@ def test_an_output_that_is_not_finite_is_no_segmentation(value, tmp_path):
     with pytest.raises(CohortError, match=r"^2 of 2 cases failed\. See(.|\n)*336 of 336 values that are not finite"):
         engine.run()
     assert files(output) == []
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "png"])
+def test_results_are_written_from_where_numpy_cannot_look(ending, monkeypatch, tmp_path):
+    """As from a GPU, whose tensors refuse to become arrays, though not to be copied to the CPU."""
+    image = MetaTensor(torch.rand(1, 6, 7, 8), meta={"filename_or_obj": "a.nii.gz", "affine": torch.eye(4)})
+
+    to_array = torch.Tensor.__array__
+
+    def refuse(tensor, *options, **named):
+        if tensor.ndim > 2:  # affines stay on the CPU
+            raise TypeError("can't convert device type tensor to numpy. Use Tensor.cpu() first.")
+        return to_array(tensor, *options, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "__array__", refuse)
+        if ending == "png":
+            volume_with_labels(image[0], (image[0] > 0.5).float(), tmp_path / "a_seg.png")
+        else:
+            save = SaveSegmentationd("pred", tmp_path, tmp_path, output_postfix="seg", print_log=False)
+            save({"pred": (image > 0.5).float()})
+    assert files(tmp_path, f"*.{ending}") == [f"a_seg.{ending}"]
+    if ending != "png":
+        assert np.array_equal(nib.load(tmp_path / "a_seg.nii.gz").get_fdata(), (image[0] > 0.5).numpy())
 
 
 @pytest.mark.faults

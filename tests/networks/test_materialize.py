@@ -102,6 +102,15 @@ def test_it_cannot_be_trained_by_accident():
     assert not any(p.requires_grad for p in plain.parameters())
 
 
+@pytest.mark.parametrize("name", ["default", "batch", "O3", "conventional"])
+def test_mixed_precision_around_it_rounds_no_weight(name):
+    net = trained(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = materialize(net)
+    assert {tensor.dtype for tensor in plain.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
+    assert relative(prediction(plain, noise((8, 9, 10))), prediction(net, noise((8, 9, 10)))) < 1e-4
+
+
 def test_it_is_as_equivariant_as_the_network():
     plain = materialize(trained("O3").double())
     plain.irreps_out = o3.Irreps("1x0o")

@@ -10,6 +10,7 @@ from typing import Any
 import monai.bundle
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.bundle.scripts import _get_fake_spatial_shape
 from monai.utils import BundleProperty, BundlePropertyConfig, set_determinism
 
 from equivariant_nets.errors import find_cause
@@ -93,7 +94,8 @@ def _weights(bundle: Bundle) -> Iterator[str]:
 
 def _export(bundle: Bundle, network: torch.nn.Module) -> Iterator[str]:
     image = bundle.metadata["network_data_format"]["inputs"]["image"]
-    x = torch.rand(1, image["num_channels"], *range(9, 9 + len(image["spatial_shape"])))
+    smallest = _get_fake_spatial_shape(image["spatial_shape"], p=1, n=1, any=9)
+    x = torch.rand(1, image["num_channels"], *(side + axis for axis, side in enumerate(smallest)))  # no two alike
     path = bundle.root / "configs" / "inference.json"
     with tempfile.TemporaryDirectory() as folder, quiet(), torch.no_grad():
         exported = Path(folder) / "model.ts"

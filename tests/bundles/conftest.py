@@ -47,7 +47,13 @@ SMALL_BRAINS = {
     "patch_size": [16, 16, 16], "roi_size": [24, 24, 24], "spacing_mm": [1, 1, 1], "epoch_length": 2,
 }  # fmt: skip
 TINY_BRAIN = {
-    "brain_structures_mri_so3_segmentation": {**SMALL_BRAINS, "features": "2x0e+1x1e"},
+    "brain_structures_mri_so3_segmentation": {
+        **SMALL_BRAINS,
+        "features": "2x0e+1x1e",
+        "patch_size": [18, 18, 18],
+        "batch_size": 1,
+        "patches_per_case": 1,
+    },
     "brain_structures_mri_conventional_segmentation": {**SMALL_BRAINS, "features": 2},
     "brain_structures_mri_octahedral_segmentation": {**SMALL_BRAINS, "features": 2},
 }

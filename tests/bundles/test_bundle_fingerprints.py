@@ -37,7 +37,8 @@ OTHERS = {
     "$math.pi": "$math.pi / 2", "$math.radians(20)": "$math.radians(10)",
 }  # fmt: skip
 IN_MEMORY = "cache_cases"  # how many cases stay there changes none of them
-LEGAL_WITH_OTHERS = {"network_def#spatial_dims", "network_def#depth"}  # that of the group, and the widths of each level
+# The dimensions are those of the group, the depth that of the widths of each level; a sampler forbids to shuffle.
+LEGAL_WITH_OTHERS = {"network_def#spatial_dims", "network_def#depth", "train#dataloader#shuffle"}
 TABLE = re.compile(r"^\$@([\w#]+)\[@(\w+)\]$")  # one of several values, by its name
 _known = {}
 

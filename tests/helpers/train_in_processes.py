@@ -40,7 +40,8 @@ def gradient_errors(workflow):
         if "Dropout" in type(module).__name__:
             module.eval()
     items = [dataset[index] for index in range(2)]
-    crop = CenterSpatialCrop([16] * (items[0]["image"].ndim - 1))
+    side = 18 if workflow.parser["network_def"].get("depth") == 4 else 16  # the least that can be halved so often
+    crop = CenterSpatialCrop([side] * (items[0]["image"].ndim - 1))
     image, label = (torch.stack([crop(item[key]).as_tensor() for item in items]) for key in ("image", "label"))
     alone, own = copy.deepcopy(network.module), slice(dist.get_rank(), dist.get_rank() + 1)
     processes, apart = gradient(network, loss, image[own], label[own]), mean_gradient(alone, loss, image, label)

@@ -148,6 +148,30 @@ def test_exact_in_batch_norm_evaluation_on_other_data():
     assert_equivariant(net, 5 + 3 * image(net, (9, 6, 7), seed=9), tolerance=1e-10)
 
 
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (SteerableUNet, {"features": "2x0e+1x1e"}),
+        (ConventionalUNet, {"features": 3}),
+        (RegularUNet, {"features": 1, "group": "V4", "spatial_dims": 3}),
+    ],
+)
+@pytest.mark.parametrize(("normalization", "same"), [("batch", True), ("none", True), ("instance", False)])
+def test_with_running_statistics_the_inside_of_a_window_is_that_of_the_whole_volume(
+    build, options, normalization, same
+):
+    torch.manual_seed(0)
+    net = build(depth=1, kernel_size=3, normalization=normalization, **options)
+    volume = torch.randn(1, 1, 40, 40, 40)
+    with torch.no_grad():
+        net(2 * volume + 1)  # statistics of other volumes
+        net.eval()
+        whole, window = net(volume), net(volume[..., 4:36, 4:36, 4:36])  # which begins where a halving does
+    inside = whole[..., 4:36, 4:36, 4:36], window
+    inside = [tensor[..., 12:20, 12:20, 12:20] for tensor in inside]
+    assert torch.allclose(*inside, atol=1e-5) is same
+
+
 @pytest.mark.parametrize("size", [(8, 8, 8), (9, 10, 11)])
 def test_conventional_network_is_not_equivariant(size):
     """The measure can fail."""

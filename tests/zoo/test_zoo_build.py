@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from equivariant_nets.zoo import build_bundle, check_bundle
 from equivariant_nets.zoo.__main__ import cli
 from equivariant_nets.zoo.build import built_configs
-from equivariant_nets.zoo.inference import taken_from_training
+from equivariant_nets.zoo.inference import listed, taken_from_training
 
 SMALL = "phantom_so3_segmentation"
 CLICKS = "hippocampus_mri_so3_deepedit"
@@ -77,7 +77,7 @@ def test_a_bundle_is_written_in_a_few_lines(name):
     [
         ("segmentation", "train", "seed", 7, NAMES, TRAIN),
         ("segmentation", "multi_gpu_train", "finalize", [], NAMES, {"multi_gpu_train.json"}),
-        ("volumes", "train", "batch_size", 7, VOLUMES, TRAIN),
+        ("volumes", "train", "sweep_random_poses", 7, VOLUMES, TRAIN),
         ("volumes", "evaluate", "run", [], VOLUMES, {"evaluate.json"}),
         ("photographs", "train_and_inference", "field_of_view_pixels", 7, RETINA, BOTH),
         ("hippocampus", "train_and_inference", "class_names", ["head", "body"], HIPPOCAMPUS, BOTH),
@@ -115,7 +115,8 @@ def test_one_source_gives_all_volumes_a_preprocessing_step_in_training_and_infer
     collection.edit("sources/volumes.json", insert)
     assert collection.build() == dict.fromkeys(VOLUMES, BOTH)
     for name in VOLUMES:
-        train = collection.config(name, "train.json")["train"]["deterministic_transforms"]
+        train = ConfigParser(collection.config(name, "train.json"))
+        train = listed(train, train["validate#preprocessing#transforms"])  # of training and validation
         inference = collection.config(name, "inference.json")["preprocessing"]["transforms"]
         for transforms, found in ((train, step), (inference, {**step, "keys": ["image"], "mode": "a"})):
             place = transforms.index(found)

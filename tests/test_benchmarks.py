@@ -254,6 +254,14 @@ def test_backgrounds_are_written_and_found(benchmark, tmp_path, capsys):
     assert 0 <= float(table[2].split("|")[2]) <= 1
 
 
+def test_agreement_is_set_beside_the_dice_of_sound_and_spoiled_volumes(benchmark, real_hippocampus):
+    bundle = str(BENCHMARKS.parent / "bundles" / "hippocampus_mri_so3_segmentation")
+    options = {"dataset_dir": str(real_hippocampus), "num_cases": 1, "num_spoiled": 1, "num_turns": 1}
+    rows = benchmark("agreement")["agreement"](bundle, **options)
+    assert [row["number"] for row in rows] == [6, 1, 1, 1, 1, 1, 1]
+    assert all(0 < row["Dice"] < 1 and 0 < row["agreement"] <= 1 for row in rows)
+
+
 def test_inference_of_a_large_volume_is_measured_beside_its_estimate(benchmark, tmp_path):
     output = tmp_path / "inference.json"
     options = {"size": [24, 20, 16], "roi_size": [16, 16, 16], "threads": 1, "output": str(output)}

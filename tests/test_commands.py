@@ -102,7 +102,7 @@ def test_a_component_takes_the_arguments_of_its_class_alone(bundle):
         ("preprocessing#transforms#6#pixdim", "preprocessing#transforms is a list of 6 items"),
         ("preprocessing#transforms#one", "preprocessing#transforms is a list of 6 items"),
         ("pattern#0", "pattern is '*', which has no parts."),
-        ("zzz", "Legal are args_file, "),
+        ("zzz", "Legal are agreement, args_file, "),
         ("run_idd", "Did you mean --run_id"),
         ("experiment_name", 'there is no "experiment_name"'),  # without --tracking
     ],

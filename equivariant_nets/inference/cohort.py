@@ -18,6 +18,7 @@ from ignite.engine import Events
 from monai.data import Dataset, list_data_collate
 from monai.engines import IterationEvents, SupervisedEvaluator
 from monai.transforms import Compose, SaveImaged
+from monai.utils import CommonKeys
 from tqdm import tqdm
 
 from equivariant_nets.data.checks import CHANNEL_FILES
@@ -28,6 +29,7 @@ from equivariant_nets.data.writing import SegmentationWriter
 from equivariant_nets.errors import find_cause
 from equivariant_nets.files import replace_file, write_json, write_text
 from equivariant_nets.fingerprints import checksum, content_of, differences, digest, fingerprint
+from equivariant_nets.inference.agreement import TurnedAgreement
 from equivariant_nets.inference.dicom_seg import SaveDicomSegd
 from equivariant_nets.inference.previews import PreviewSaver
 from equivariant_nets.inference.primitives import bound_primitive_cache
@@ -61,6 +63,7 @@ class CaseRecord(NamedTuple):
     problem: str
     weights: str  # the file of the network's
     warnings: str  # of its files, which may cost accuracy
+    agreement: str  # with turned copies, from 0 to 1, where it was asked for
 
 
 class _Case(NamedTuple):
@@ -135,6 +138,7 @@ class CohortEvaluator(SupervisedEvaluator):
         postprocessing: its ``SaveSegmentationd`` names the results.
         val_handlers: previews of a ``PreviewSaver`` among them are results too.
         overwrite: segment finished cases again. On a command line, ``true`` or ``false``.
+        agreement: scores each segmentation, by a column of ``cases.csv``; None for no score.
         others: as for ``monai.engines.SupervisedEvaluator``.
 
     Raises:
@@ -152,6 +156,7 @@ class CohortEvaluator(SupervisedEvaluator):
         postprocessing: Compose,
         val_handlers: Sequence[Any] = (),
         overwrite: bool | str = False,
+        agreement: TurnedAgreement | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -166,6 +171,8 @@ class CohortEvaluator(SupervisedEvaluator):
             postprocessing=postprocessing,
         )
         self.overwrite = is_on("overwrite", overwrite)
+        self.agreement = agreement or TurnedAgreement(0)
+        self.score: dict[str, float] = {}  # of the case at hand
         steps = [*postprocessing.transforms, *val_handlers]
         kinds = (SaveSegmentationd, SaveDicomSegd, PreviewSaver)
         self.writers: list[Any] = [step for step in steps if isinstance(step, kinds)]
@@ -174,6 +181,7 @@ class CohortEvaluator(SupervisedEvaluator):
         bound_primitive_cache()
         self.owner = FolderLock(self.output_dir)
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, check_output)
+        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._measure_agreement)
         self.add_event_handler(Events.STARTED, self._deal_out)  # behind the handler that loads the weights
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
@@ -238,7 +246,8 @@ class CohortEvaluator(SupervisedEvaluator):
         cases = tqdm(self.cases, "compare with what is finished", unit="case", leave=False, delay=2)
         finished = [] if self.overwrite else [index for index in cases if self._is_finished(index)]
         for index in finished:
-            self._record(index, FINISHED, warnings=self._read_record(index).get("warnings", ()))
+            former = self._read_record(index)
+            self._record(index, FINISHED, warnings=former.get("warnings", ()), score=former.get("agreement", {}))
         if finished:
             text = f"{len(finished)} of {len(self.cases)} cases are finished; --overwrite true segments them again."
             self.logger.info(text)
@@ -289,6 +298,8 @@ class CohortEvaluator(SupervisedEvaluator):
             record = self._read_record(index)
             if any(record.get(name) != content for name, content in self._made_of(index).items()):
                 return False
+            if self.agreement.num_turns not in (0, record.get("agreement", {}).get("num_turns")):
+                return False  # its score is missing
         except OSError:  # a name that is too long, an image that is gone: the case itself will tell
             return False
         damaged = [path for path in self._changed(index) if not is_readable(path)]
@@ -321,7 +332,7 @@ class CohortEvaluator(SupervisedEvaluator):
 
     def _iteration(self, engine: Any, index: Any) -> Any:
         start = time.perf_counter()
-        problem, warnings = "", []
+        problem, warnings, self.score = "", [], {}
         if idist.get_rank() == 0 and self.owner.is_lost:  # somebody removed the folder
             self.owner.renew()
             write_json(self.output_dir / SETTINGS_FILE, self.settings, indent=4)
@@ -335,7 +346,7 @@ class CohortEvaluator(SupervisedEvaluator):
             output: Any = super()._iteration(engine, engine.state.batch)
             record.parent.mkdir(parents=True, exist_ok=True)
             results = {path.name: content_of(path) for path in self.cases[index].outputs}
-            write_json(record, {**made_of, "results": results, "warnings": warnings})
+            write_json(record, {**made_of, "results": results, "warnings": warnings, "agreement": self.score})
         except Exception as error:  # of a reader, a transform, the network, the memory or the disk
             problem = " ".join(find_cause(error).text.split())
             self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
@@ -344,17 +355,38 @@ class CohortEvaluator(SupervisedEvaluator):
             engine.state.batch, output = None, []
         if problem and torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._record(index, FAILED if problem else SEGMENTED, time.perf_counter() - start, problem, warnings)
+        seconds = time.perf_counter() - start
+        self._record(index, FAILED if problem else SEGMENTED, seconds, problem, warnings, {} if problem else self.score)
         return output
 
+    def _measure_agreement(self, engine: Any) -> None:
+        if not self.agreement.num_turns:
+            return
+
+        def predict(image: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cuda", enabled=self.amp):
+                return self.inferer(image, self.network)
+
+        image, output = (engine.state.output[key] for key in (CommonKeys.IMAGE, CommonKeys.PRED))
+        with self.mode(self.network):
+            value = self.agreement(image, output, predict)
+        self.score = {"num_turns": self.agreement.num_turns, "value": round(value, 4)}
+
     def _record(
-        self, index: int, status: str, seconds: float = 0.0, problem: str = "", warnings: Sequence[str] = ()
+        self,
+        index: int,
+        status: str,
+        seconds: float = 0.0,
+        problem: str = "",
+        warnings: Sequence[str] = (),
+        score: Mapping[str, float] | None = None,
     ) -> None:
         case = self.cases[index]
         segmentation = str(case.outputs[0]) if case.outputs and status != FAILED else ""
         weights = weights_name(getattr(self.state, "weights", None))
+        agreement = str((score or {}).get("value", ""))
         self.records[index] = CaseRecord(
-            str(case.files[0]), segmentation, status, round(seconds, 3), problem, weights, " ".join(warnings)
+            str(case.files[0]), segmentation, status, round(seconds, 3), problem, weights, " ".join(warnings), agreement
         )
 
     def _report(self) -> None:

@@ -19,6 +19,7 @@ from monai.transforms import AsDiscreted, Compose, Spacingd
 
 import equivariant_nets.inference.cohort as cohort
 from equivariant_nets.data import CheckVolumed, LoadVolumed, image_datalist
+from equivariant_nets.inference.agreement import TurnedAgreement
 from equivariant_nets.inference.cohort import CohortError, CohortEvaluator, SaveSegmentationd
 from equivariant_nets.inference.previews import PreviewSaver
 from equivariant_nets.pictures import volume_with_labels
@@ -392,6 +393,20 @@ def test_an_output_that_is_not_finite_is_no_segmentation(value, tmp_path):
     with pytest.raises(CohortError, match=r"^2 of 2 cases failed\. See(.|\n)*336 of 336 values that are not finite"):
         engine.run()
     assert files(output) == []
+
+
+def test_a_score_stands_in_the_table_and_is_made_where_it_lacks(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    segment(folder, output)
+    assert [row["agreement"] for row in table(output)] == ["", ""]
+    asked = {"agreement": TurnedAgreement(1, exclusive=False)}
+    assert set(segment(folder, output, **asked).values()) == {"segmented"}
+    scores = [row["agreement"] for row in table(output)]
+    assert all(0 <= float(score) <= 1 for score in scores)
+    for options in (asked, {}):
+        assert set(segment(folder, output, **options).values()) == {"finished before"}
+        assert [row["agreement"] for row in table(output)] == scores
+    assert set(segment(folder, output, agreement=TurnedAgreement(2, exclusive=False)).values()) == {"segmented"}
 
 
 @pytest.mark.parametrize("ending", ["nii.gz", "png"])

@@ -30,6 +30,12 @@ def test_the_command_passes_on_all_bundles():
     assert result.stdout.splitlines() == [f"{len(NAMES)} bundles, no findings"]
 
 
+def test_the_whole_check_is_a_command_too():
+    result = run_module("equivariant_nets.zoo", "check", "bundles/phantom_so3_segmentation", cwd=BUNDLES.parent)
+    assert result.returncode == 0, result.stdout
+    assert result.stdout.splitlines()[-1] == "1 bundles, no findings"
+
+
 def enlarge(bundle):
     with (bundle.root / "models" / "model.pt").open("r+b") as file:
         file.truncate(26 * 10**6)

@@ -247,7 +247,8 @@ class CohortEvaluator(SupervisedEvaluator):
         finished = [] if self.overwrite else [index for index in cases if self._is_finished(index)]
         for index in finished:
             former = self._read_record(index)
-            self._record(index, FINISHED, warnings=former.get("warnings", ()), score=former.get("agreement", {}))
+            score = {} if self._changed(index) else former.get("agreement")  # which is not that of a correction by hand
+            self._record(index, FINISHED, warnings=former.get("warnings", ()), score=score)
         if finished:
             text = f"{len(finished)} of {len(self.cases)} cases are finished; --overwrite true segments them again."
             self.logger.info(text)
@@ -298,14 +299,15 @@ class CohortEvaluator(SupervisedEvaluator):
             record = self._read_record(index)
             if any(record.get(name) != content for name, content in self._made_of(index).items()):
                 return False
-            if self.agreement.num_turns not in (0, record.get("agreement", {}).get("num_turns")):
-                return False  # its score is missing
         except OSError:  # a name that is too long, an image that is gone: the case itself will tell
             return False
-        damaged = [path for path in self._changed(index) if not is_readable(path)]
+        changed = self._changed(index)
+        damaged = [path for path in changed if not is_readable(path)]
         for path in damaged:
             self.logger.warning(f"{path} is damaged, and is made again.")
-        return not damaged
+        # A score that lacks is made with its segmentation, but not in place of one that was corrected by hand.
+        has_score = self.agreement.num_turns in (0, record.get("agreement", {}).get("num_turns"))
+        return not damaged and (has_score or bool(changed))
 
     def _read_record(self, index: int) -> dict[str, Any]:
         try:

@@ -82,6 +82,14 @@ def test_targets_train_and_give_their_tables(targets, get_bundle, run_here):
 
 
 @pytest.mark.parametrize("targets", ["classes", "regions", "whole"])
+def test_copies_are_compared_as_the_outputs_are_decided(targets):
+    """Regions overlap, and classes do not."""
+    agreement = config(CONVENTIONAL, "inference.json", targets=targets, agreement=2)
+    agreement = agreement.get_parsed_content("evaluator#agreement")
+    assert (agreement.num_turns, agreement.exclusive) == (2, targets == "classes")
+
+
+@pytest.mark.parametrize("targets", ["classes", "regions", "whole"])
 def test_the_loss_is_that_of_the_card(targets):
     parser = config(CONVENTIONAL, targets=targets)
     channels = target_channels(targets)

@@ -409,6 +409,18 @@ def test_a_score_stands_in_the_table_and_is_made_where_it_lacks(tmp_path):
     assert set(segment(folder, output, agreement=TurnedAgreement(2, exclusive=False)).values()) == {"segmented"}
 
 
+def test_a_correction_by_hand_is_neither_scored_nor_replaced_for_a_score(tmp_path):
+    folder, output = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), tmp_path / "out"
+    segment(folder, output, agreement=TurnedAgreement(1, exclusive=False))
+    nib.save(nib.Nifti1Image(np.ones((6, 7, 8), np.uint8), np.eye(4)), output / "a_seg.nii.gz")
+    before = (output / "a_seg.nii.gz").read_bytes()
+    for num_turns, status in ((1, "finished before"), (2, "segmented")):
+        found = segment(folder, output, agreement=TurnedAgreement(num_turns, exclusive=False))
+        assert found == {"a.nii.gz": "finished before", "b.nii.gz": status}
+        assert (output / "a_seg.nii.gz").read_bytes() == before
+        assert [bool(row["agreement"]) for row in table(output)] == [False, True]
+
+
 @pytest.mark.parametrize("ending", ["nii.gz", "png"])
 def test_results_are_written_from_where_numpy_cannot_look(ending, monkeypatch, tmp_path):
     """As from a GPU, whose tensors refuse to become arrays, though not to be copied to the CPU."""

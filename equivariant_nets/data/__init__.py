@@ -31,20 +31,24 @@ from equivariant_nets.data.hippocampus import check_hippocampus, download_hippoc
 from equivariant_nets.data.images import image_datalist
 from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.data.phantoms import phantom, phantom_datalist, write_phantoms
-from equivariant_nets.data.photographs import PhotographReader
+from equivariant_nets.data.photographs import MaskReader, PhotographReader
 from equivariant_nets.data.retina import retina_datalist
+from equivariant_nets.data.tasks import CaseNames, ClassesFromLabelsd, contrast_datalist, task_datalist
 from equivariant_nets.data.writing import SegmentationWriter
 
 __all__ = [
     "LABEL_TABLES",
     "STRUCTURES",
+    "CaseNames",
     "CheckSkullStrippedd",
     "CheckVolumed",
+    "ClassesFromLabelsd",
     "DicomReader",
     "DicomSeries",
     "FieldOfViewd",
     "LabelToRegionsd",
     "LoadVolumed",
+    "MaskReader",
     "NormalizeContentd",
     "NormalizeFundusd",
     "PatchDataset",
@@ -60,6 +64,7 @@ __all__ = [
     "check_brain_structures",
     "check_brain_tumor",
     "check_hippocampus",
+    "contrast_datalist",
     "direction_shares",
     "download_brain_tumor",
     "download_hippocampus",
@@ -71,6 +76,7 @@ __all__ = [
     "phantom",
     "phantom_datalist",
     "retina_datalist",
+    "task_datalist",
     "tumor_image_datalist",
     "tumor_phantom",
     "write_brain_phantoms",

@@ -42,13 +42,14 @@ class CheckVolumed(MapTransform):
 
     Args:
         image_keys: keys of the images. Each is numeric, finite, of ``spatial_dims`` spatial axes, and no channel is
-            constant. All of them have one spatial shape and affine. Volumes have a spacing that MRI of a head can have.
+            constant. All of them have one spatial shape and affine.
         label_key: key of the label map: one channel of whole numbers on the images' grid. Data without this key, as
             at inference, passes.
         num_channels: channels that each image must have.
         num_classes: number of classes with the background, so that labels are 0 to ``num_classes - 1``. None accepts
             every label from 0.
         spatial_dims: 3, or 2 for images (C, W, H).
+        of_head: whether volumes must have a spacing that MRI of a head can have.
 
     Raises:
         ValueError: on call, an image or label is not as above.
@@ -62,12 +63,14 @@ class CheckVolumed(MapTransform):
         num_channels: int = 1,
         num_classes: int | None = None,
         spatial_dims: int = 3,
+        of_head: bool = True,
     ) -> None:
         super().__init__(image_keys)
         self.label_key = label_key
         self.num_channels = num_channels
         self.num_classes = num_classes
         self.spatial_dims = spatial_dims
+        self.of_head = of_head
 
     def __repr__(self) -> str:  # MONAI names the transform that failed
         return f"CheckVolumed(image_keys={self.keys}, label_key={self.label_key!r})"
@@ -79,7 +82,7 @@ class CheckVolumed(MapTransform):
         for key in self.key_iterator(d):
             array = _checked_array(d[key], key, self.num_channels, self.spatial_dims)
             _check_not_constant(array, d[key], key)
-            if self.spatial_dims == 3:
+            if self.spatial_dims == 3 and self.of_head:
                 _check_spacing(d[key], key)
             check_same_grid(reference, d[key], reference_name, describe_volume(d[key], key))
             d[key] = _with_affine_of(reference, d[key])

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from equivariant_nets.data.notices import FileFault, note_once
 
-__all__ = ["PhotographReader"]
+__all__ = ["MaskReader", "PhotographReader"]
 
 _logger = logging.getLogger(__name__)
 
@@ -41,6 +41,35 @@ class PhotographReader(PILReader):
         if array.ndim == 2:  # of a deep mode
             array, meta["original_channel_dim"] = np.stack([array] * 3, axis=-1), -1
         return array, meta
+
+
+class MaskReader(PILReader):
+    """MONAI's reader of pictures, for label maps ``(W, H)`` whose values are numbers of classes.
+
+    Grey that is stored in colours becomes one channel; a palette's indices are the values, and a transparent channel is
+    left out.
+
+    Raises:
+        FileFault: on call, the file has colours, which are no numbers, or several pages.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(converter=_one_channel, **kwargs)
+
+
+def _one_channel(image: Image.Image) -> Image.Image:
+    if (pages := _pages(image)) > 1:
+        raise FileFault(f"it has {pages} pages; legal is one label map. Save the page that is meant as a file.")
+    if len(image.getbands()) == 1:
+        return image
+    colours = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    if (colours != colours[:, :1]).any():
+        number = len(np.unique(colours, axis=0))
+        raise FileFault(
+            f"it is a label map in colours, {number} of them; legal is one channel whose values are numbers of "
+            "classes. Give each colour a number, and save these (Pillow: mode L)."
+        )
+    return image.convert("RGB").getchannel(0)
 
 
 def _converted(image: Image.Image) -> Image.Image:

@@ -21,10 +21,12 @@ __all__ = ["RotationSweep", "ScaleSweep"]
 
 RANDOM = "random"  # stands in the plane column for uniformly random rotations
 LARGEST_FACTOR = 2
+LINEAR = {2: "bilinear", 3: "trilinear"}  # by the number of axes
 
 
 class RotationSweep(Sweep):
-    """Dice against rotation angle, for turns in each plane and for uniformly random rotations.
+    """Dice against rotation angle, for turns in each plane and for uniformly random rotations. Pictures ``(C, W, H)``
+    turn in the axial plane alone: give ``planes=["axial"]`` and ``random_poses=0``.
 
     A pose turns the preprocessed image (cubic splines, the border continued outwards) and its label map (one-hot
     linear). The field of view is a box in the proportions of the turned volume, about its centre, of as many voxels as
@@ -84,16 +86,16 @@ class RotationSweep(Sweep):
 
     def _turned(self, image: Tensor, label: Tensor, matrix: np.ndarray) -> np.ndarray:
         turn_label = RotateMatrixd("label", matrix, mode="one_hot")
-        turned_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")({"image": image})["image"]
-        turned: dict[Hashable, Any] = turn_label({"label": label})
+        turn_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")
+        is_picture = label.ndim == 3
+        stack = _stacked if is_picture else _without_metadata
+        volumes: dict[Hashable, Any] = {"image": stack(image), "label": stack(label)}
+        turned: dict[Hashable, Any] = turn_label(turn_image(volumes))
         there_and_back = turn_label.inverse(turned)["label"]
-        view = field_of_view(turned["label"].shape[1:], label.shape[1:])
-        return self.scores(
-            _without_metadata(turned_image[view]),
-            _without_metadata(turned["label"][view]),
-            _without_metadata(there_and_back),
-            label,
-        )
+        results = [_without_metadata(volume) for volume in (turned["image"], turned["label"], there_and_back)]
+        turned_image, turned_label, back = (volume[..., 1] for volume in results) if is_picture else results
+        view = field_of_view(turned_label.shape[1:], label.shape[1:])
+        return self.scores(turned_image[view], turned_label[view], back, label)
 
 
 class ScaleSweep(Sweep):
@@ -132,15 +134,20 @@ class ScaleSweep(Sweep):
         """Each factor, in the order given."""
         for factor in self.factors:
             size = [max(1, round(n * factor)) for n in label.shape[1:]]
-            scaled = _without_metadata(Resize(size, mode="trilinear", anti_aliasing=True)(image))
+            scaled = _without_metadata(Resize(size, mode=LINEAR[len(size)], anti_aliasing=True)(image))
             scaled_label = _resize_label(label, size)
             there_and_back = _resize_label(scaled_label, label.shape[1:])
             yield {"factor": factor}, self.scores(scaled, scaled_label, there_and_back, label)
 
 
+def _stacked(picture: Tensor) -> Tensor:
+    """A picture ``(C, W, H)`` as a volume ``(C, W, H, 3)`` of equal slices, which an axial turn leaves equal."""
+    return picture[..., None].repeat_interleave(3, dim=-1)
+
+
 def field_of_view(canvas: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     """The central box of a canvas ``(D, H, W)``, in its proportions, of about as many voxels as a volume of a size."""
-    shrink = (math.prod(size) / math.prod(canvas)) ** (1 / 3)
+    shrink = (math.prod(size) / math.prod(canvas)) ** (1 / len(canvas))
     cuts = [math.ceil(side * (1 - shrink) / 2 - 0.5) for side in canvas]  # of each end
     return (slice(None), *(slice(cut, side - cut) for cut, side in zip(cuts, canvas, strict=True)))
 
@@ -149,7 +156,7 @@ def _resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
     """A label map ``(1, D, H, W)`` at another size: at each voxel the label whose indicator, resampled, is highest."""
     values = label.unique()  # of equals the lowest wins, the background first
     indicators = torch.cat([label == value for value in values]).float()
-    return values[_without_metadata(Resize(tuple(size), mode="trilinear")(indicators)).argmax(0, keepdim=True)]
+    return values[_without_metadata(Resize(tuple(size), mode=LINEAR[len(size)])(indicators)).argmax(0, keepdim=True)]
 
 
 def _without_metadata(volume: Any) -> Tensor:

@@ -72,12 +72,12 @@ def trace_forward(bones: nn.Module, shape: Sequence[int]) -> Forward:
     weights = [*bones.parameters(), *bones.buffers()]
     dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), torch.float32)
     x = torch.empty(tuple(shape), dtype=dtype, device="meta")
-    with torch.no_grad(), _LiveBytes([*weights, x]) as counter:
+    with torch.no_grad(), LiveBytes([*weights, x]) as counter:
         outputs = [leaf for leaf in tree_leaves(bones(x)) if isinstance(leaf, Tensor)]
     return Forward(counter.peak, tuple(tuple(output.shape) for output in outputs))
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that operations make, from when they appear until they die."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:

@@ -1,5 +1,7 @@
-"""Build the configs of bundles, check bundles, pack them as the Model Zoo distributes them, and list them.
+"""Make a bundle for data of one's own, build the configs of bundles, check them, pack them as the Model Zoo distributes
+them, and list them.
 
+python -m equivariant_nets.zoo new liver_ct_so3_segmentation --dataset_dir data/liver
 python -m equivariant_nets.zoo build bundles/hippocampus_mri_so3_segmentation
 python -m equivariant_nets.zoo check bundles/hippocampus_mri_so3_segmentation
 python -m equivariant_nets.zoo pack bundles/hippocampus_mri_so3_segmentation --output_dir dist
@@ -14,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from equivariant_nets.authoring import new_bundle, twin_bundle
 from equivariant_nets.cli import command_line
 from equivariant_nets.files import write_text
 from equivariant_nets.zoo.build import build_bundle
@@ -23,6 +26,58 @@ from equivariant_nets.zoo.files import missing_weights
 from equivariant_nets.zoo.pack import pack_bundle
 from equivariant_nets.zoo.sources import is_sources
 from equivariant_nets.zoo.table import bundle_table
+
+
+def new(
+    name: str,
+    *,
+    dataset_dir: str | None = None,
+    bundles_dir: str = "bundles",
+    symmetry: str | None = None,
+    memory_gb: float | None = None,
+    spacing_mm: str | None = None,
+    classes: str | None = None,
+    images: str | None = None,
+    labels: str | None = None,
+    patient: str | None = None,
+    like: str | None = None,
+) -> str:
+    """Make a bundle for a data set of one's own: read every file, choose voxels, network, patches and steps, and say
+    why.
+
+    Args:
+        name: of the bundle, words joined by _, such as liver_ct_so3_segmentation.
+        dataset_dir: folder of the data: with dataset.json (Decathlon, nnU-Net), with imagesTr and labelsTr or images
+            and labels, or with a folder for each case that holds a file for each contrast and a label.
+        bundles_dir: receives the bundle.
+        symmetry: of the network: so3, o3, octahedral, scale or none; of pictures e2, scale or none. By default so3, or
+            e2.
+        memory_gb: that a step of training may take; by default 4, or half of the GPU's.
+        spacing_mm: of the voxels that the network sees, as 1,1,1; by default near those of the files.
+        classes: those to learn, as NAME=VALUE,NAME=VALUE+VALUE; by default every value of the labels is one.
+        images: folder in dataset_dir that holds the images, where its name does not say so.
+        labels: folder in dataset_dir that holds the labels.
+        patient: a regular expression that finds the patient in the name of a case, so that all cases of a patient are
+            in one section.
+        like: a bundle that this command made: make one that differs in its network alone, and an experiment that
+            compares the two.
+    """
+    if (dataset_dir is None) == (like is None):
+        sys.exit("error: give --dataset_dir, the folder of the data, or --like, a bundle to make the twin of.")
+    try:
+        if like is not None:
+            others = {"memory_gb": memory_gb, "spacing_mm": spacing_mm, "classes": classes, "images": images}
+            if foreign := [option for option, value in (others | {"patient": patient}).items() if value is not None]:
+                raise ValueError(f"--{foreign[0]} does not go with --like, which takes it from there: leave it out.")
+            if symmetry is None:
+                raise ValueError("--like needs the symmetry of the other network, such as --symmetry none.")
+            return twin_bundle(name, like, symmetry, bundles_dir)
+        spacing = None if spacing_mm is None else _spacing(spacing_mm)
+        return new_bundle(
+            name, str(dataset_dir), bundles_dir, symmetry, memory_gb, spacing, classes, images, labels, patient
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}" if "\n" not in str(error) else str(error))
 
 
 def build(*bundles: str) -> str:
@@ -114,6 +169,17 @@ def table(bundles_dir: str = "bundles") -> str:
     return f"{path} lists {text.count('](')} bundles"
 
 
+def _spacing(text: str) -> list[float]:
+    """Three sizes of voxels."""
+    try:
+        sizes = [float(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    if len(sizes) != 3 or not all(0.01 <= size <= 100 for size in sizes):
+        raise ValueError(f"--spacing_mm {text!r} is not legal; give three sizes in mm, such as 1,1,1.")
+    return sizes
+
+
 def _bundles(folders: tuple[str, ...]) -> tuple[str, ...]:
     """The folders of bundles among those of a command line."""
     bundles = tuple(folder for folder in folders if not is_sources(folder))
@@ -122,7 +188,7 @@ def _bundles(folders: tuple[str, ...]) -> tuple[str, ...]:
     return bundles
 
 
-cli = command_line(build, check, pack, table, help=__doc__)
+cli = command_line(new, build, check, pack, table, help=__doc__)
 
 if __name__ == "__main__":
     cli()

@@ -50,9 +50,9 @@ def test_a_split_that_does_not_fit_is_refused(split, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"incomplete, for .*split.json names more: 1 files(.|\n)*case_001_t2"):
         task_datalist(split())
     assert len(task_datalist(split(), "validation")) == 1  # which has all of its files
-    with pytest.raises(FileNotFoundError, match="The split nowhere.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"The split nowhere.json does not exist"):
         task_datalist("nowhere.json")
-    with pytest.raises(ValueError, match=r"is no split \(TypeError.* zoo new"):
+    with pytest.raises(ValueError, match=r"is no split \(TypeError.*zoo new"):
         task_datalist(split(training=["case_001"]))
     with pytest.raises(ValueError, match="section='all' is not one of"):
         task_datalist(split(), "all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ COLOURS = ("#3d8bfd", "#ffa62b", "#2dd4bf", "#ff4d6d", "#c77dff", "#f5f749", "#f
 PLANES = (0, 2)  # sagittal and axial: the axis that a slice lies across
 FILE_ZOOM = 1.2  # a turned brain reaches farther than an upright one
 CELL, CELL_GAP, ROW_GAP = 3.9, 0.3, 0.5  # inches, as are those below
-ABOVE, BELOW, LEFT, RIGHT = 1.2, 1.9, 1.75, 0.15
+ABOVE, BELOW, LEFT, RIGHT = 1.2, 2.1, 2.0, 0.15
+NOTE_CHARACTERS = 190
 
 
 def draw_brain(
@@ -80,7 +82,7 @@ def draw_brain(
             if column == 0:
                 write(middle, below, "its answer upright", size=11, color=DIM)
             else:
-                write(middle, below, f"agrees with upright: {np.nanmean(answer.dice):.2f}", size=14, weight="bold")
+                write(middle, below, f"agreement with upright {np.nanmean(answer.dice):.2f}", size=14, weight="bold")
     for row, name in enumerate(["the file,\nas it lies", *(names[network] for network in answers)]):
         middle = ABOVE + sum(heights[:row]) + ROW_GAP * row + heights[row] / 2
         write(0.15, middle, name, size=14, ha="left", linespacing=1.3)
@@ -89,7 +91,8 @@ def draw_brain(
         handles=handles, loc="center", bbox_to_anchor=((LEFT + (width - RIGHT)) / 2 / width, (BELOW - 0.25) / height),
         ncols=len(handles), frameon=False, labelcolor=LIGHT, fontsize=12, handlelength=1.2, handleheight=1.2,
     )  # fmt: skip
-    write(0.15, height - 0.12, "\n".join(notes), ha="left", va="bottom", color=DIM, size=10, linespacing=1.45)
+    lines = [line for note in notes for line in textwrap.wrap(note, NOTE_CHARACTERS)]
+    write(0.15, height - 0.12, "\n".join(lines), ha="left", va="bottom", color=DIM, size=10, linespacing=1.45)
     return save_figure(figure, path)
 
 
@@ -104,7 +107,7 @@ def fullest_slice(label: np.ndarray, axis: int) -> int:
 def show_slice(panel: Axes, volume: np.ndarray, index: int, axis: int, window: Sequence[float]) -> None:
     """Draw a slice of a volume (X, Y, Z) through a window (width, height), in voxels, about what it shows."""
     image, dark = volume.take(index, axis).T, volume.min()
-    bright = np.percentile(volume[volume > dark], 99)
+    bright = np.percentile(volume[volume > dark], 99.8)
     panel.imshow(np.ma.masked_less_equal(image, dark), cmap="gray", vmin=dark, vmax=bright, origin="lower")
     for limits, side, shown in zip(
         (panel.set_xlim, panel.set_ylim), window, (image.shape[1], image.shape[0]), strict=True

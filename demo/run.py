@@ -26,7 +26,7 @@ from equivariant_nets.webpage import write_report
 PHANTOMS = BUNDLES / "phantom_so3_segmentation"
 NETWORKS = {"steerable": [], "conventional": [Path(__file__).resolve().parent / "conventional.json"]}
 CASE = "phantom_test_0000"
-ROWS = {"equivariant": "equivariant\n(steerable U-Net)", "conventional": "conventional\n(U-Net)"}
+ROWS = {"equivariant": "equivariant:\nsteerable U-Net", "conventional": "conventional:\nU-Net"}
 HOW = (
     "Figures: Dice, mean of the structures, between a network's answer in this pose, turned back, and its own answer "
     "upright. They say how much an answer changes, not how good it is: this brain has no labels.",

@@ -32,7 +32,7 @@ def brain(tmp_path):
     grid = np.indices((24, 28, 20))
     image = np.where((((grid.T - (11.5, 13.5, 9.5)) / (9, 11, 8)) ** 2).sum(-1).T < 1, 100.0, 0.0)
     for value, centre in BLOBS.items():
-        image[((grid.T - centre) ** 2).sum(-1).T < 9] = 100 + 50 * value
+        image[((grid.T - centre) ** 2).sum(-1).T < 16] = 100 + 50 * value
     volume = nib.Nifti1Image(image.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
     path = tmp_path / "brain.nii.gz"
     nib.save(volume.as_reoriented(nib.orientations.axcodes2ornt("ASR")), path)
@@ -100,7 +100,7 @@ def test_an_answer_that_turns_with_the_brain_agrees_and_one_that_stays_does_not(
     answers = brain_poses.segment_poses(posed, tmp_path / "poses", tmp_path)
     for pose in ("sagittal_30", "random_1"):
         turns, stays = (answers[network][pose].dice for network in ("equivariant", "conventional"))
-        assert turns[:3].min() > 0.8
+        assert turns[:3].min() > 0.75
         assert np.isnan(turns[3:]).all()
         assert stays[0] < 0.6
     names = dict.fromkeys(answers, "network")

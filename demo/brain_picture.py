@@ -18,7 +18,7 @@ from equivariant_nets.pictures import save_figure
 __all__ = ["draw_brain"]
 
 NIGHT, LIGHT, DIM = "#0b0e14", "#f2f5f8", "#a3adb8"
-COLOURS = ("#3d8bfd", "#ffa62b", "#2dd4bf", "#ff4d6d", "#c77dff", "#f5f749", "#ff8fd8")  # of the classes from 1
+COLOURS = ("#3d8bfd", "#ff9f1c", "#22d3ee", "#ff4d6d", "#b57bff", "#f7f052", "#6bd425")  # of the classes from 1
 PLANES = (0, 2)  # sagittal and axial: the axis that a slice lies across
 FILE_ZOOM = 1.2  # a turned brain reaches farther than an upright one
 CELL, CELL_GAP, ROW_GAP = 3.9, 0.3, 0.5  # inches, as are those below

@@ -28,8 +28,8 @@ NETWORKS = {"steerable": [], "conventional": [Path(__file__).resolve().parent / 
 CASE = "phantom_test_0000"
 ROWS = {"equivariant": "equivariant:\nsteerable U-Net", "conventional": "conventional:\nU-Net"}
 HOW = (
-    "Agreement: Dice, mean of the structures, between what a network finds in this pose, turned back, and what it finds "
-    "upright. It says how much an answer changes, not how good it is: this brain has no labels.",
+    "Agreement: Dice, mean of the structures, between what a network finds in this pose, turned back, and what it "
+    "finds upright. It says how much an answer changes, not how good it is: this brain has no labels.",
     "Networks: as the collection ships them, each by a recipe of its own. Equivariant: voxels of 1.5 mm, patches "
     "turned anywhere, on a GPU. Conventional: 2 mm, upright brains, less augmentation, on a CPU.",
     "Both by one recipe, from upright brains alone, and where the conventional one wins: docs/experiments.md. All "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from bundle_commands import BUNDLES, bundle_run
 from monai.metrics import compute_dice
-from monai.transforms import Compose, CropForegroundd, Orientationd
+from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
 from tqdm import tqdm
 
 from equivariant_nets.data import CheckVolumed, LoadVolumed
@@ -27,6 +27,7 @@ NETWORKS = {
     "conventional": BUNDLES / "brain_structures_mri_conventional_segmentation",
 }
 CLASS_NAMES: list[str] = json.loads((NETWORKS["equivariant"] / "configs" / "inference.json").read_text())["class_names"]
+SPACING_MM = 1.0  # as the template has it; the picture is of cubes
 POSES = "sagittal:30,random:1"  # after upright
 
 
@@ -60,15 +61,16 @@ def write_poses(brain: Path, folder: Path) -> dict[str, PosedBrain]:
     """Turn a brain by linear interpolation on canvases that hold all of it, and write a NIfTI file of each pose.
 
     Args:
-        brain: T1-weighted, without skull. The file is brought to the axes right, anterior, superior and cropped.
+        brain: T1-weighted, without skull. Brought to the axes right, anterior, superior and to 1 mm, and cropped.
         folder: receives ``POSE.nii.gz``.
 
     Returns:
         the poses by the name of their file, upright first.
     """
     steps = [LoadVolumed("image"), CheckVolumed("image"), Orientationd("image", axcodes="RAS", labels=None)]
+    steps.append(Spacingd("image", pixdim=(SPACING_MM,) * 3))
     load = Compose([*steps, CropForegroundd("image", "image", select_fn=lambda image: image > image.min())])
-    volume = load({"image": str(brain)})["image"]  # type: ignore[index,call-overload]
+    volume = load({"image": str(brain)})["image"]
     case, affine = case_name(brain), volume.affine.numpy()
     folder.mkdir(parents=True, exist_ok=True)
     posed = {}

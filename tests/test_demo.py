@@ -96,7 +96,8 @@ def test_an_answer_that_turns_with_the_brain_agrees_and_one_that_stays_does_not(
 
     monkeypatch.setattr(brain_poses, "bundle_run", segment)
     posed = brain_poses.write_poses(brain, tmp_path / "poses")
-    assert posed["upright"].image.shape == (18, 22, 16)  # to the right, front and top, and nothing beside the brain
+    size = posed["upright"].image.shape  # to the right, front and top, of 1 mm, and nothing beside the brain
+    assert size == pytest.approx((3 * 18, 3 * 22, 3 * 16), abs=3)
     answers = brain_poses.segment_poses(posed, tmp_path / "poses", tmp_path)
     for pose in ("sagittal_30", "random_1"):
         turns, stays = (answers[network][pose].dice for network in ("equivariant", "conventional"))

@@ -1,4 +1,4 @@
-# make demo: set up, train, show.   make test: set up, check, test.   make label: serve the bundles to 3D Slicer.
+# make demo: set up, segment, train, show.   make test: set up, check, test.   make label: serve the bundles to 3D Slicer.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ PORT ?= 8000
 .PHONY: help demo test test-faults coverage lint setup label test-label clean
 
 help:
-	@echo "make demo    train two networks on phantoms, turn the patient, draw the result"
+	@echo "make demo    segment a brain in three poses, train two networks on phantoms and turn those, draw the results"
 	@echo "make test    lint and tests; PYTEST_ARGS='--real-data=DIR' adds those on real data"
 	@echo "make test-faults  kill commands KILLS=200 times, fill disks, damage files, and count what is lost"
 	@echo "make coverage  the tests, slower, and how much of the package they reach: 97 % or an error"

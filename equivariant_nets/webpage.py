@@ -34,10 +34,14 @@ def write_report(
     paragraphs: Sequence[str],
     tables: Sequence[Sequence[Sequence[str]]],
     pictures: Sequence[Path],
+    lead: Sequence[Path] = (),
 ) -> Path:
-    """Write one HTML file that opens from disk without a network: text, tables (first row the header) and pictures."""
+    """Write one HTML file that opens from disk without a network: text, tables (first row the header) and pictures.
+
+    The pictures of ``lead`` stand above the text.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = render("report", title=title, paragraphs=paragraphs, tables=tables, pictures=pictures)
+    page = render("report", title=title, paragraphs=paragraphs, tables=tables, pictures=pictures, lead=lead)
     write_text(path, page)
     return path

@@ -9,7 +9,7 @@ from PIL import Image
 SIZE = (22, 24, 20)
 
 
-def volume(seed, size=SIZE, values=(1, 2), spacing=(1.0, 1.0, 1.0), axes="RAS"):
+def volume(seed, size=SIZE, values=(1, 2), spacing=(1.0, 1.0, 1.0)):
     """An image and a label map of two blobs on one grid, as arrays, and their affine."""
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), -1)

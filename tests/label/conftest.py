@@ -58,6 +58,22 @@ def start(label_python, folder, models, *options):
     return process, client
 
 
+@pytest.fixture
+def serve(label_python):
+    """Start a server on a folder that holds ``studies``; it ends with the test."""
+    processes = []
+
+    def serve(folder, models, *options):
+        process, client = start(label_python, folder, models, *options)
+        processes.append(process)
+        return client
+
+    yield serve
+    for process in processes:
+        process.terminate()
+        process.wait(30)
+
+
 @pytest.fixture(scope="session")
 def server(label_python, phantoms, tmp_path_factory):
     """The server, on the phantoms; the tests of real data add theirs."""

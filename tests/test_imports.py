@@ -148,7 +148,13 @@ def test_each_requirement_is_pinned_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "name", ["equivariant_nets", "equivariant_nets.networks.regular", "equivariant_nets.networks.steerable"]
+    "name",
+    [
+        "equivariant_nets",
+        "equivariant_nets.experiments",
+        "equivariant_nets.networks.regular",
+        "equivariant_nets.networks.steerable",
+    ],
 )
 def test_public_names_exist_and_are_sorted(name):
     module = importlib.import_module(name)

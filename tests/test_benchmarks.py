@@ -274,3 +274,11 @@ def test_inference_of_a_large_volume_is_measured_beside_its_estimate(benchmark, 
     assert json.loads(output.read_text())["networks"] == [row]
     with pytest.raises(ValueError, match=r"bundles \['nothing'\] are not in"):
         benchmark("inference")["main"](bundles=["nothing"])
+
+
+def test_memory_over_volumes_is_measured_in_the_order_of_the_volumes(benchmark, tmp_path):
+    output = tmp_path / "memory.json"
+    rows = benchmark("memory_over_volumes")["main"](volumes=4, every=2, smallest=16, largest=18, output=str(output))
+    assert [row["volumes"] for row in rows] == [2, 4]
+    assert all(row["memory, MB"] > 100 for row in rows)
+    assert json.loads(output.read_text())["rows"] == rows

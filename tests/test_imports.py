@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import equivariant_nets
+from equivariant_nets import experiments
 from equivariant_nets.bundles_extra import MODULES
 
 ABSENT = ["monai", "matplotlib", "nibabel", "ignite", "fire", "tensorboard", "psutil", "PIL", "filelock", "tqdm"]
@@ -59,12 +60,6 @@ def test_the_steerable_family_imports_by_itself():
     assert result.returncode == 0, result.stderr
 
 
-def test_the_networks_are_built_without_scipy():
-    code = "import sys; sys.modules['scipy'] = None; from equivariant_nets import SteerableUNet; SteerableUNet(depth=1)"
-    result = in_a_fresh_interpreter(code)
-    assert result.returncode == 0, result.stderr
-
-
 def test_the_regular_family_imports_without_e3nn():
     result = in_a_fresh_interpreter("import sys; sys.modules['e3nn'] = None; import equivariant_nets.networks.regular")
     assert result.returncode == 0, result.stderr
@@ -76,8 +71,34 @@ def test_the_networks_need_no_extra():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_experiments_are_read_and_refused_without_an_extra(quick, tmp_path):
+    code = f"""
+import json, sys
+sys.modules.update(dict.fromkeys({[*MODULES, "pandas", "torch", "e3nn"]}))
+from pathlib import Path
+from equivariant_nets.experiments import Experiment, Run, plan, read_experiment
+for path in sorted(Path({str(ROOT / "experiments")!r}).glob("*.json")):
+    experiment = read_experiment(path, {str(tmp_path)!r}, quick={quick})
+    assert isinstance(experiment, Experiment) and all(isinstance(run, Run) for run in experiment.runs)
+    wrong = Path({str(tmp_path)!r}) / path.name
+    content = json.loads(path.read_text())
+    wrong.write_text(json.dumps(content | {{"overrides": {{"epoch": 1}}}}))
+    try:
+        read_experiment(wrong, wrong.parent, {str(ROOT / "bundles")!r})
+    except ValueError as error:
+        print(len(experiment.runs), "overrides 'epoch', which" in str(error))
+"""
+    result = in_a_fresh_interpreter(code)
+    read = [line.split() for line in result.stdout.splitlines()]
+    assert len(read) == len(list((ROOT / "experiments").glob("*.json"))), result.stderr
+    assert all(int(runs) > 0 and refused == "True" for runs, refused in read)
+
+
 # Those that are imported first, whatever of the package is asked for.
 PACKAGES = [m.name for m in pkgutil.iter_modules(equivariant_nets.__path__, "equivariant_nets.")]
+# Reading an experiment needs no extra, the other modules of its package do.
+PACKAGES += [m.name for m in pkgutil.iter_modules(experiments.__path__, "equivariant_nets.experiments.")]
 
 
 def test_without_the_extra_a_module_names_the_command_that_installs_it():
@@ -95,8 +116,9 @@ for name in {PACKAGES}:
     advice += "In an archive of a bundle, install the packages that its configs/metadata.json names."
     assert all(line.endswith(f" {advice}") for line in lines)
     assert {line.split()[0].removeprefix("equivariant_nets.") for line in lines} >= {
-        "cli", "commands", "data", "errors", "evaluation", "experiments", "fingerprints", "inference", "interaction",
-        "pictures", "training", "transforms", "zoo",
+        "cli", "commands", "data", "errors", "evaluation", "experiments.execution", "experiments.figures",
+        "experiments.identity", "experiments.pictures", "fingerprints", "inference", "interaction", "pictures",
+        "training", "transforms", "zoo",
     }  # fmt: skip
 
 
@@ -126,7 +148,13 @@ def test_each_requirement_is_pinned_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "name", ["equivariant_nets", "equivariant_nets.networks.regular", "equivariant_nets.networks.steerable"]
+    "name",
+    [
+        "equivariant_nets",
+        "equivariant_nets.experiments",
+        "equivariant_nets.networks.regular",
+        "equivariant_nets.networks.steerable",
+    ],
 )
 def test_public_names_exist_and_are_sorted(name):
     module = importlib.import_module(name)

@@ -69,7 +69,7 @@ def test_without_a_reference_there_is_no_side(sides):
 def test_training_finds_the_sides(sides):
     images, labels = sides["batch"](np.random.RandomState(1000), 8)
     found = {
-        name: np.mean(sides["dice"](sides["train"](sides["NETWORKS"][name], 60, 0), images, labels))
+        name: np.mean(sides["dice"](sides["train"](sides["NETWORKS"][name], 40, 0), images, labels))
         for name in ("O(3), 0e and 0o outputs", "O(3), 0e outputs")
     }
     assert found["O(3), 0e and 0o outputs"] > 0.7

@@ -11,7 +11,7 @@ import shlex
 import sys
 
 from equivariant_nets.cli import command_line
-from equivariant_nets.experiments.execute import execute
+from equivariant_nets.experiments.execution import execute
 from equivariant_nets.experiments.findings import SMOKE_RUN
 from equivariant_nets.experiments.plan import read_experiment
 from equivariant_nets.experiments.sections import write_experiments_report, write_section

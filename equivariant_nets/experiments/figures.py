@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from equivariant_nets import bundles_extra  # noqa: F401
+
+# isort: split
+
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

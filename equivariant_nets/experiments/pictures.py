@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from equivariant_nets import bundles_extra  # noqa: F401
+
+# isort: split
+
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +24,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from equivariant_nets.evaluation.poses import field_of_view
-from equivariant_nets.experiments.execute import training_dir
+from equivariant_nets.experiments.execution import training_dir
 from equivariant_nets.experiments.findings import SMOKE_RUN
+from equivariant_nets.experiments.identity import config_of
 from equivariant_nets.experiments.plan import Run
 from equivariant_nets.experiments.results import Setting, unique_case_names
 from equivariant_nets.experiments.statistics import case_means
@@ -76,7 +81,7 @@ def draw_cases(
         means = case_means(s for s in setting.within(UPRIGHT_POSE) if s.seed == seed)
         if not means:
             continue
-        runs = [(run, run.parser()) for run in (finished.run for finished in setting.finished) if run.seed == seed]
+        runs = [(run, config_of(run)) for run in (finished.run for finished in setting.finished) if run.seed == seed]
         found = {case: (run, parser, item) for run, parser in runs for case, item in _items(parser).items()}
         for kind, (case, rank) in ranked_cases(means).items():
             title = (

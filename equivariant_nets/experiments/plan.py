@@ -1,32 +1,24 @@
-"""What an experiment is: a small JSON file, read and checked, and the runs that it asks for."""
+"""What an experiment is: a small JSON file, read and checked, and the runs that it asks for. It needs no extra."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-from monai.bundle.reference_resolver import ReferenceResolver
-from monai.bundle.utils import ID_SEP_KEY
-
-from equivariant_nets import __version__
-from equivariant_nets.errors import find_cause
-from equivariant_nets.fingerprints import digest, fingerprint, is_place
-
 __all__ = ["PLOTS", "Experiment", "Run", "read_experiment"]
 
 PLOTS = ("rotation", "curve", "structures", "parameters")
+TRAINING = "train.json"
+EVALUATION = (TRAINING, "evaluate.json")
 _KEYS = {"title", "question", "plot", "networks", "vary", "folds", "seeds", "overrides", "evaluation", "quick"}
 _QUICK_KEYS = {"vary", "folds", "seeds", "overrides", "evaluation"}
 _NETWORK_KEYS = {"bundle", "overrides", "vary"}
-_EVALUATION = ("train.json", "evaluate.json")
-_OWN_KEYS = {"seed", "dataset_dir", "output_dir", "ckpt_dir", "bundle_root", "resume"}  # what the engine itself sets
+OWN_KEYS = {"seed", "dataset_dir", "output_dir", "ckpt_dir", "bundle_root", "resume"}  # what the engine itself sets
 
 
 @dataclass(frozen=True)
@@ -59,38 +51,21 @@ class Run:
         """Of a cross-validation, the part of the patients that is its test section; None without one."""
         return self.overrides.get("fold")
 
+    # Imported when first asked for: to read an experiment needs no extra.
+
     @cached_property
     def training_id(self) -> str:
         """Name of the training: the same wherever its config, the content of its data and the package are the same."""
-        return f"{self.bundle.name}-{self._digest(['train.json'], {})}"
+        from equivariant_nets.experiments.identity import digest_of
+
+        return f"{self.bundle.name}-{digest_of(self, [TRAINING], {})}"
 
     @cached_property
     def evaluation_id(self) -> str:
         """Name of the evaluation of that training, likewise."""
-        return f"evaluation-{self._digest(_EVALUATION, self.evaluation)}"
+        from equivariant_nets.experiments.identity import digest_of
 
-    def parser(self, configs: Sequence[str] = _EVALUATION) -> ConfigParser:
-        """The config of the evaluation, or another, for building the network or a part of it."""
-        parser = ConfigParser()
-        parser.read_config([str(self.bundle / "configs" / name) for name in configs])
-        own = {"bundle_root": str(self.bundle), "dataset_dir": str(self.dataset_dir)}
-        parser.update({**own, **self.overrides, **self.evaluation})
-        return parser
-
-    def _digest(self, configs: Sequence[str], evaluation: dict[str, Any]) -> str:
-        """Of what a command reads: the config below what it runs, with the data lists by the content of their files."""
-        parser = replace(self, evaluation=evaluation).parser(configs)
-        values = what_runs(parser)
-        lists = {id.rpartition(ID_SEP_KEY)[0] for id, value in values.items() if _is_datalist(id, value)}
-        with tempfile.TemporaryDirectory() as folder:  # for a split that a data list writes where results go
-            parser.update({"output_dir": folder, "ckpt_dir": folder})
-            try:
-                data = {id: parser.get_parsed_content(id) for id in sorted(lists)}
-            except Exception as error:  # MONAI hides what was wrong in errors of its own
-                raise ValueError(
-                    f"The data of {self.bundle.name} cannot be listed. {find_cause(error).text}"
-                ) from error
-            return digest([__version__, self.bundle.name, fingerprint(config=values, data=data)])
+        return f"evaluation-{digest_of(self, EVALUATION, self.evaluation)}"
 
 
 @dataclass(frozen=True)
@@ -262,38 +237,16 @@ def _check_keys(path: Path, what: str, content: Any, legal: set[str], required: 
 
 
 def _check_overrides(path: Path, run: Run) -> None:
-    if not (run.bundle / "configs" / "train.json").is_file():
-        raise FileNotFoundError(f"{path} names the bundle {run.bundle}, which has no configs/train.json.")
-    config = ConfigParser.load_config_file(run.bundle / "configs" / "train.json")
+    file = run.bundle / "configs" / TRAINING
+    if not file.is_file():
+        raise FileNotFoundError(f"{path} names the bundle {run.bundle}, which has no configs/{TRAINING}.")
+    config = json.loads(file.read_text(encoding="utf-8"))
     for key in [*run.overrides, *run.evaluation]:
-        if key in _OWN_KEYS and key != "seed":
+        if key in OWN_KEYS and key != "seed":
             raise ValueError(f"{path} overrides {key!r}, which is set for each run. Leave it out.")
         first, *inner = key.split("#")
         if first not in config or (inner and not isinstance(config[first], dict)):
             raise ValueError(
                 f"{path} overrides {key!r}, which {run.bundle.name} has not. Legal are the keys at the top of "
-                f"{run.bundle / 'configs' / 'train.json'}, such as epochs, or a value in them, as network_def#depth."
+                f"{file}, such as epochs, or a value in them, as network_def#depth."
             )
-
-
-def what_runs(parser: ConfigParser) -> dict[str, Any]:
-    """The values of a bundle's config that reach what it initializes and runs, by their ids, but for places."""
-    values: dict[str, Any] = {}
-    waiting, seen = ["initialize", "run"], set()
-    while waiting:
-        if (id := waiting.pop()) in seen or id not in parser:
-            continue
-        seen.add(id)
-        value = parser[id]
-        if isinstance(value, dict | list):
-            waiting += [f"{id}{ID_SEP_KEY}{key}" for key in (value if isinstance(value, dict) else range(len(value)))]
-        elif id in _OWN_KEYS - {"seed"} or is_place(id.rpartition(ID_SEP_KEY)[2]):
-            continue
-        else:
-            values[id] = value
-            waiting += ReferenceResolver.match_refs_pattern(value) if isinstance(value, str) else []
-    return values
-
-
-def _is_datalist(id: str, value: Any) -> bool:
-    return id.endswith(f"{ID_SEP_KEY}_target_") and isinstance(value, str) and value.endswith("datalist")

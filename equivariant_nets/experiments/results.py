@@ -15,7 +15,7 @@ import numpy as np
 from equivariant_nets.data.datalist import case_name
 from equivariant_nets.evaluation.poses import RANDOM
 from equivariant_nets.evaluation.tables import read_table
-from equivariant_nets.experiments.execute import RECORD, evaluation_dir, training_dir
+from equivariant_nets.experiments.execution import RECORD, evaluation_dir, training_dir
 from equivariant_nets.experiments.plan import Experiment, Run
 from equivariant_nets.files import replace_file
 

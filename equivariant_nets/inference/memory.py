@@ -84,7 +84,13 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.live = self.peak = 0
         self.known: set[int] = set()
+        self.finalizers: list[weakref.finalize[Any, Any]] = []
         self._add(tensors)
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for finalizer in self.finalizers:  # of weights: they outlive this, and each pass would leave another
+            finalizer.detach()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -99,7 +105,8 @@ class LiveBytes(TorchDispatchMode):
             if storage._cdata not in self.known:  # a view shares the storage of another tensor
                 self.known.add(storage._cdata)
                 self.live += storage.nbytes()
-                weakref.finalize(storage, self._remove, storage._cdata, storage.nbytes()).atexit = False
+                self.finalizers.append(weakref.finalize(storage, self._remove, storage._cdata, storage.nbytes()))
+                self.finalizers[-1].atexit = False
         self.peak = max(self.peak, self.live)
 
     def _remove(self, key: int, size: int) -> None:

@@ -1,10 +1,11 @@
 """Phantoms: the same for the same seed, whole in every pose, and without a sign of orientation but the stem."""
 
-import multiprocessing
+import subprocess
 
 import nibabel as nib
 import numpy as np
 import pytest
+from fresh import python
 
 from equivariant_nets.data import phantom, phantom_datalist, write_phantoms
 
@@ -131,17 +132,10 @@ def test_a_data_set_of_another_kind_is_never_overwritten(tmp_path):
 
 
 def test_processes_that_write_one_folder_wait_for_each_other(tmp_path):
-    processes = [multiprocessing.get_context("spawn").Process(target=_write, args=(tmp_path,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    code = f"from equivariant_nets.data import write_phantoms; write_phantoms({str(tmp_path)!r}, **{COUNTS})"
+    processes = [subprocess.Popen([python(), "-c", code]) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     assert np.array_equal(read(tmp_path, "training"), read(write_phantoms(tmp_path / "alone", **COUNTS), "training"))
-
-
-def _write(folder):
-    write_phantoms(folder, **COUNTS)
 
 
 @pytest.mark.parametrize(

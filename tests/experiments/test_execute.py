@@ -10,7 +10,7 @@ import torch
 from fresh import python
 
 from equivariant_nets.experiments import execute, read_experiment
-from equivariant_nets.experiments.execute import (
+from equivariant_nets.experiments.execution import (
     _contents,
     _environment,
     _is_finished,

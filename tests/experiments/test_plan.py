@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from equivariant_nets.experiments import plan, read_experiment
+from equivariant_nets.experiments import identity, read_experiment
 
 EXPERIMENTS = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.json"))
 
@@ -121,15 +121,15 @@ def test_a_bundle_that_was_edited_is_another_training_where_what_it_runs_is(
 def test_another_version_of_the_package_is_another_training(experiment_file, tmp_path, monkeypatch):
     path = experiment_file()
     before = read_experiment(path, tmp_path).runs[0].training_id
-    monkeypatch.setattr(plan, "__version__", "0.0.0")
+    monkeypatch.setattr(identity, "__version__", "0.0.0")
     assert read_experiment(path, tmp_path).runs[0].training_id != before
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_the_bundles_of_the_experiments_here_name_their_data_and_what_they_run(path, tmp_path):
     for run in {run.bundle: run for run in read_experiment(path, tmp_path).runs}.values():
-        values = plan.what_runs(run.parser(["train.json"]))
-        assert {value for id, value in values.items() if plan._is_datalist(id, value)}
+        values = identity.what_runs(identity.config_of(run, ["train.json"]))
+        assert {value for id, value in values.items() if identity._is_datalist(id, value)}
         assert {"seed", "network_def::_target_", "train::dataset::_target_"} <= set(values)
         assert not {"output_dir", "device", "num_workers", "bundle_root", "ckpt_path"} & set(values)
 

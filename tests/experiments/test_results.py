@@ -7,7 +7,7 @@ import json
 import pytest
 from stores import CASES, finish, make_experiment, write_table
 
-from equivariant_nets.experiments.execute import evaluation_dir, training_dir
+from equivariant_nets.experiments.execution import evaluation_dir, training_dir
 from equivariant_nets.experiments.results import Pose, read_settings, unique_case_names, write_scores
 
 

@@ -137,20 +137,22 @@ def _become(request, streams):
         arguments.pop(0)
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(write_through=True)
+    found = _PATH
+    if arguments[0] == "-S":  # none of what the module site adds, such as packages that are installed in place
+        arguments.pop(0)
+        found = [path for path in _PATH if path in _WITHOUT_SITE]
+        sys.meta_path[:] = [
+            finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")
+        ]
     own_path = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     own_folder = folder if arguments[0] in ("-m", "-c") else str(Path(arguments[0]).resolve().parent)
-    sys.path[:] = [own_folder, *own_path, *_PATH]
+    sys.path[:] = [own_folder, *own_path, *found]
     sys.executable = sys.argv[2]
     return arguments
 
 
-if __name__ == "__main__":
-    _PATH = [path for path in sys.path[1:] if path not in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    for name in IMPORTS:
-        __import__(name)
-    sys.path_importer_cache.clear()
-    gc.freeze()  # what was imported stays: to take it apart at the end of each process takes two seconds
-    asked = _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
+def _run(asked):
+    """What the interpreter was asked for."""
     if asked[0] == "-c":
         sys.argv[:] = ["-c", *asked[2:]]
         sys.modules["__main__"] = ModuleType("__main__")
@@ -161,3 +163,30 @@ if __name__ == "__main__":
     else:
         sys.argv[:] = asked
         runpy.run_path(asked[0], run_name="__main__")
+
+
+def _end(code):
+    """End as an interpreter does, but take no module apart: that copies all memory shared with the first process."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _PATH = [path for path in sys.path[1:] if path not in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    bare = subprocess.run([sys.executable, "-IS", "-c", "import sys; print(*sys.path, sep='\n')"], capture_output=True)
+    _WITHOUT_SITE = bare.stdout.decode().splitlines()
+    for name in IMPORTS:
+        __import__(name)
+    sys.path_importer_cache.clear()
+    gc.freeze()  # what was imported stays: to take it apart at the end of each process takes two seconds
+    asked = _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
+    try:
+        _run(asked)
+    except SystemExit as end:
+        if end.code is not None and not isinstance(end.code, int):
+            raise
+        _end(end.code or 0)
+    _end(0)

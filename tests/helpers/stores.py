@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from equivariant_nets.experiments import Experiment, Run
-from equivariant_nets.experiments.execute import evaluation_dir, training_dir
+from equivariant_nets.experiments.execution import evaluation_dir, training_dir
 
 RECORD = {
     "finished": "2026-01-02T03:04:05+00:00",

@@ -1,6 +1,7 @@
 """Laws of the estimate of memory: it is what a hand computes, it runs nothing, and it leaves the network alone."""
 
 import logging
+import weakref
 
 import pytest
 import torch
@@ -115,6 +116,13 @@ def test_an_output_at_half_the_resolution_counts_at_that():
 @pytest.mark.parametrize("network", [lambda x: x, len, nn.Linear(5, 5)], ids=["lambda", "builtin", "refuses the shape"])
 def test_what_cannot_be_estimated_counts_by_its_volumes(network):
     assert needs(network) == 4 * (16**3 + 16 * 18 * 20 * 3)
+
+
+def test_an_estimate_leaves_nothing_behind_that_grows_with_the_number_of_shapes():
+    bones, before = two_convolutions().to("meta"), len(weakref.finalize._registry)
+    for side in (4, 5, 6):
+        trace_forward(bones, (1, 1, side, side, side))
+    assert len(weakref.finalize._registry) <= before
 
 
 def test_a_skeleton_is_made_once_and_dies_with_its_network(monkeypatch):

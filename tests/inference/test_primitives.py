@@ -2,15 +2,17 @@
 
 import os
 
-from equivariant_nets.inference.primitives import CAPACITY, bound_primitive_cache
+import pytest
 
-NAME = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+from equivariant_nets.inference.primitives import CAPACITY, VARIABLES, bound_primitive_cache
 
 
-def test_the_cache_is_bounded_and_what_is_set_stays(monkeypatch):
-    monkeypatch.delenv(NAME, raising=False)
+@pytest.mark.parametrize("name", ["ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"])
+def test_the_caches_are_bounded_and_what_is_set_stays(monkeypatch, name):
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
     bound_primitive_cache()
-    assert os.environ[NAME] == CAPACITY
-    monkeypatch.setenv(NAME, "7")
+    assert os.environ[name] == CAPACITY
+    monkeypatch.setenv(name, "7")
     bound_primitive_cache()
-    assert os.environ[NAME] == "7"
+    assert os.environ[name] == "7"

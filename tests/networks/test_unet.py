@@ -474,15 +474,22 @@ def test_a_displacement_field_turns_with_the_pair_it_registers():
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        dict(normalization="batch", gates="convolution", activation="silu", downsampling="max", residual=True),
+        dict(features="1x0e+1x2e"),
+        dict(
+            features="1x0e+1x1e",
+            normalization="batch",
+            gates="convolution",
+            activation="silu",
+            downsampling="max",
+            residual=True,
+        ),
     ],
     ids=["default", "others"],
 )
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_compiled_networks_give_the_same_and_learn_the_same(options):
-    net = steerable(depth=1, features="1x0e+1x1e", **options)
+    net = steerable(depth=1, **options)
     compiled = torch.compile(copy.deepcopy(net), backend="aot_eager")
     x = image(net, (6, 7, 8))
     for module in (net, compiled):

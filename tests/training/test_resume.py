@@ -2,7 +2,9 @@
 
 import logging
 import pathlib
+import subprocess
 
+import fresh
 import pytest
 import torch
 from ignite.engine import Events
@@ -141,15 +143,21 @@ def test_a_training_may_be_stopped_at_every_epoch(tmp_path):
 def train_whole_and_in_parts(rank, folder, port):
     """What each of two processes does."""
     distributed.init_process_group("gloo", store=distributed.TCPStore("127.0.0.1", port), rank=rank, world_size=2)
-    Training(folder / "whole").run()
-    interrupted(folder / "parts", Events.ITERATION_STARTED(once=8))
-    Training(folder / "parts", resume=True).run()
+    whole, parts = (pathlib.Path(folder) / name for name in ("whole", "parts"))
+    Training(whole).run()
+    interrupted(parts, Events.ITERATION_STARTED(once=8))
+    Training(parts, resume=True).run()
     distributed.destroy_process_group()
 
 
 def test_the_parts_of_a_training_of_two_processes_make_the_whole(tmp_path):
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    torch.multiprocessing.spawn(train_whole_and_in_parts, (tmp_path, store.port), nprocs=2)
+    code = "import sys; sys.path[:0] = sys.argv[4:]; from test_resume import train_whole_and_in_parts as train; "
+    code += "train(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+    folders = [pathlib.Path(path).parent for path in (__file__, fresh.__file__)]
+    arguments = [(rank, tmp_path, store.port, *folders) for rank in range(2)]
+    processes = [subprocess.Popen([fresh.python(), "-c", code, *map(str, those)]) for those in arguments]
+    assert [process.wait() for process in processes] == [0, 0]
     assert same_results(tmp_path / "whole", tmp_path / "parts")
     first, second = read(tmp_path / "parts" / "training_state.pt")["random"]
     assert not same(first, second)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import textwrap
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from bundle_files import BUNDLES, NAMES, RETINA
+from fresh import python
 from photographs import photograph
 from PIL import Image
 
@@ -49,7 +49,7 @@ def start(*arguments, cwd):
     """Python in a folder, where all installed packages are found but this one, which is installed in place."""
     packages = dict.fromkeys(str(Path(module.__file__).parents[1]) for module in (monai, torch))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(packages)}
-    command = [sys.executable, "-S", *arguments]  # without site, which would read the link to this package
+    command = [python(), "-S", *arguments]  # without site, which would read the link to this package
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from equivariant_nets import bundles_extra  # noqa: F401
+
+# isort: split
+
 import json
 import os
 import platform
@@ -22,6 +26,7 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
+from equivariant_nets.experiments.identity import config_of
 from equivariant_nets.experiments.plan import Run
 from equivariant_nets.files import write_json, write_text
 from equivariant_nets.fingerprints import content_of
@@ -192,13 +197,12 @@ def _step(
     if code:
         end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
         raise RuntimeError(f"the command failed with exit status {code}; the end of {log}:\n{end}")
-    parser = run.parser()
     record = {
         "command": ["python", *arguments],
         "files": _contents(folder),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - start, 1),
-        "parameters": sum(p.numel() for p in parser.get_parsed_content("network_def").parameters()),
+        "parameters": sum(p.numel() for p in config_of(run).get_parsed_content("network_def").parameters()),
         "bundle_version": json.loads((run.bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",

@@ -17,7 +17,16 @@ from torch.utils._pytree import tree_leaves
 
 from equivariant_nets.networks.materialize import materialize
 
-__all__ = ["Forward", "Need", "Shortage", "SlidingWindowMemory", "estimate_peak_bytes", "free_bytes", "trace_forward"]
+__all__ = [
+    "Forward",
+    "LiveBytes",
+    "Need",
+    "Shortage",
+    "SlidingWindowMemory",
+    "estimate_peak_bytes",
+    "free_bytes",
+    "trace_forward",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +81,21 @@ def trace_forward(bones: nn.Module, shape: Sequence[int]) -> Forward:
     weights = [*bones.parameters(), *bones.buffers()]
     dtype = next((weight.dtype for weight in weights if weight.is_floating_point()), torch.float32)
     x = torch.empty(tuple(shape), dtype=dtype, device="meta")
-    with torch.no_grad(), _LiveBytes([*weights, x]) as counter:
+    with torch.no_grad(), LiveBytes([*weights, x]) as counter:
         outputs = [leaf for leaf in tree_leaves(bones(x)) if isinstance(leaf, Tensor)]
     return Forward(counter.peak, tuple(tuple(output.shape) for output in outputs))
 
 
-class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make, from when they appear until they die."""
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that operations make, from when they appear until they die.
+
+    Args:
+        tensors: that are there before.
+
+    Attributes:
+        live: bytes now.
+        peak: the most that there were.
+    """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from typing import Any
 
 from equivariant_nets.cli import command_line
 from equivariant_nets.files import write_json
-from equivariant_nets.nnunet.datasets import find_dataset, read_dataset, read_plans
+from equivariant_nets.nnunet.datasets import dataset_number, find_dataset, read_dataset, read_plans
 from equivariant_nets.nnunet.plans import Planned, is_own, plan_network
 from equivariant_nets.nnunet.symmetries import SYMMETRIES, Symmetry
 
@@ -96,7 +96,7 @@ def _check_preprocessed(folder: Path, own: dict[str, Any], plans: str, configura
     if not data.is_dir():
         raise ValueError(
             f"{data}, the preprocessed data of configuration {configuration}, is not there. Run nnUNetv2_preprocess "
-            f"-d {folder.name[7:10]} -plans_name {plans} -c {configuration} first."
+            f"-d {dataset_number(folder)} -plans_name {plans} -c {configuration} first."
         )
 
 
@@ -113,7 +113,7 @@ def _summary(path: Path, found: dict[str, Any], planned: Planned, configuration:
         f"spacing {_product(before['spacing'])} mm, {spacing}",
         f"patch {_product(own['patch_size'])} (nnU-Net: {_product(before['patch_size'])}), "
         f"batch {own['batch_size']} ({before['batch_size']}): {needed_gb:.2g} of {given_gb:g} GB, by an estimate",
-        f"nnUNetv2_train {path.parent.name[7:10].lstrip('0')} {configuration} 0 -p {name}",
+        f"nnUNetv2_train {dataset_number(path.parent)} {configuration} 0 -p {name}",
         f"or, with fewer mirror images: export nnUNet_extTrainer={trainer()}, and -tr {TRAINER} too",
     ]
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-__all__ = ["find_dataset", "read_dataset", "read_plans"]
+__all__ = ["dataset_number", "find_dataset", "read_dataset", "read_plans"]
 
 VARIABLE = "nnUNet_preprocessed"
 
@@ -49,7 +49,7 @@ def read_dataset(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is not there, or cannot be read.
     """
-    return _read(folder / "dataset.json", _number(folder))
+    return _read(folder / "dataset.json", dataset_number(folder))
 
 
 def read_plans(folder: Path, name: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def read_plans(folder: Path, name: str) -> dict[str, Any]:
         ValueError: they are not there, or cannot be read.
     """
     path = folder / f"{name}.json"
-    plans = _read(path, _number(folder))
+    plans = _read(path, dataset_number(folder))
     if not isinstance(plans.get("configurations"), dict):
         there = [other.stem for other in sorted(folder.glob("*.json")) if is_plans(other)]
         raise ValueError(f"{path} is no plans file of nnU-Net. Plans there are: {', '.join(there) or 'none'}.")
@@ -78,7 +78,8 @@ def is_plans(path: Path) -> bool:
         return False
 
 
-def _number(folder: Path) -> int | str:
+def dataset_number(folder: Path) -> int | str:
+    """The number of a data set, as nnU-Net's commands take it with ``-d``; the word ID where its name holds none."""
     found = re.match(r"Dataset(\d+)", folder.name)
     return int(found[1]) if found else "ID"
 

@@ -39,7 +39,7 @@ def strides_of(spacing: Sequence[float] | None, spatial_dims: int, depth: int) -
 
     Example:
         >>> from equivariant_nets.nnunet.networks import strides_of
-        >>> strides_of((3.0, 1.0, 1.0), 3, 2)
+        >>> strides_of((2.0, 1.0, 1.0), 3, 2)
         [[1, 1, 1], [1, 2, 2], [2, 2, 2]]
     """
     levels = lattices(spacing, spatial_dims, depth)[:depth]

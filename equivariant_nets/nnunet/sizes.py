@@ -11,7 +11,7 @@ from equivariant_nets.nnunet.networks import NNUNetConvention
 
 __all__ = ["NEARLY_EQUAL", "Fit", "evened_spacing", "fitted", "padded_patch"]
 
-NEARLY_EQUAL = 1.2  # ratio up to which spacings of two axes count as equal
+NEARLY_EQUAL = 0.8  # ratio from which on spacings of two axes count as equal
 FEWEST_PATCHES = 2  # of a batch, as in nnU-Net
 
 
@@ -34,12 +34,12 @@ def evened_spacing(spacing: Sequence[float]) -> list[float] | None:
     Example:
         >>> from equivariant_nets.nnunet.sizes import evened_spacing
         >>> evened_spacing([1.0, 0.9, 1.0]), evened_spacing([5.0, 0.78, 0.8])
-        (None, [5.0, 0.79, 0.79])
+        (None, [5.0, 0.7899, 0.7899])
     """
     order = sorted(range(len(spacing)), key=lambda axis: spacing[axis])
     groups = [[order[0]]]
     for axis in order[1:]:
-        if spacing[axis] <= NEARLY_EQUAL * spacing[groups[-1][0]]:
+        if spacing[groups[-1][0]] >= NEARLY_EQUAL * spacing[axis]:
             groups[-1].append(axis)
         else:
             groups.append([axis])

@@ -31,12 +31,12 @@ def find_dataset(dataset: str) -> Path:
     if not root.is_dir():
         raise ValueError(f"{VARIABLE}={root} is not a folder. Give the folder of nnU-Net's preprocessed data.")
     there = sorted(path.name for path in root.glob("Dataset*") if path.is_dir())
-    number = f"{int(dataset):03d}" if re.fullmatch(r"[0-9]+", dataset) else None
-    found = [name for name in there if name == dataset or (number and name.startswith(f"Dataset{number}_"))]
+    wanted = dataset.lstrip("0")
+    found = [name for name in there if wanted in (name, str(dataset_number(root / name)))]
     if not found:
         raise ValueError(
             f"Data set {dataset} is not in {root}, which holds {', '.join(there) or 'no data set'}. Give the number or "
-            f"the name of one of these, or run nnUNetv2_plan_and_preprocess -d {number or 'ID'} first."
+            f"the name of one of these, or run nnUNetv2_plan_and_preprocess -d {wanted} first."
         )
     if len(found) > 1:
         raise ValueError(f"Data set {dataset} is one of {', '.join(found)} in {root}. Give its name.")
@@ -49,7 +49,11 @@ def read_dataset(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is not there, or cannot be read.
     """
-    return _read(folder / "dataset.json", dataset_number(folder))
+    path = folder / "dataset.json"
+    dataset = _read(path, dataset_number(folder))
+    if not isinstance(dataset.get("labels"), dict) or not {"channel_names", "modality"} & dataset.keys():
+        raise ValueError(f"{path} has no labels, or no channel_names. Copy that of the raw data set there.")
+    return dataset
 
 
 def read_plans(folder: Path, name: str) -> dict[str, Any]:

@@ -72,31 +72,13 @@ def plan_network(
             built, or too little memory.
     """
     choice = SYMMETRIES[symmetry]
-    legal = [key for key, value in plans["configurations"].items() if "patch_size" in value]  # not the cascade
-    check_choice("configuration", configuration, legal)
-    if is_own(plans):
-        raise ValueError(
-            f"The plans {plans.get('plans_name')} are for a network of this package. Give --plans nnU-Net's own."
-        )
-    own = copy.deepcopy(plans["configurations"][configuration])
-    own.pop("next_stage", None)  # the cascade is not among the new plans
-    spatial_dims = len(own["patch_size"])
-    if spatial_dims not in choice.spatial_dims:
-        symmetries = [key for key, other in SYMMETRIES.items() if spatial_dims in other.spatial_dims]
-        fitting = [key for key in legal if len(plans["configurations"][key]["patch_size"]) in choice.spatial_dims]
-        raise ValueError(
-            f"configuration {configuration} is {spatial_dims}-D, and symmetry {symmetry} is of "
-            f"{choice.spatial_dims[0]}-D images. Choose another symmetry, {', '.join(symmetries)}, or another "
-            f"configuration, {', '.join(fitting) or 'of which these plans hold none'}."
-        )
-    if "architecture" not in own:
-        raise ValueError("These plans are of an older nnU-Net. Run nnUNetv2_plan_experiment of a newer one first.")
+    own = _configuration(plans, configuration, symmetry)
     if depth is None:
         depth = min(len(own["architecture"]["arch_kwargs"]["strides"]) - 1, MOST_HALVINGS)
     if depth < FEWEST_HALVINGS:
         raise ValueError(f"depth={depth} is too small: nnU-Net's deep supervision needs {FEWEST_HALVINGS} or more.")
     spacing = evened_spacing(own["spacing"])
-    strides = strides_of(spacing, spatial_dims, depth)
+    strides = strides_of(spacing, len(own["patch_size"]), depth)
     arguments = {"strides": strides, "spacing": spacing, **choice.all_options(**options)}
     with torch.device("meta"):
         network = choice.constructor(_input_channels(dataset), _num_classes(dataset), **arguments)
@@ -116,6 +98,31 @@ def plan_network(
     }
     content = {**plans, "plans_name": name, "configurations": {configuration: own}}
     return Planned(content, fit, sum(weight.numel() for weight in network.parameters()))
+
+
+def _configuration(plans: dict[str, Any], configuration: str, symmetry: Symmetry) -> dict[str, Any]:
+    """A configuration of nnU-Net's plans that a network of the symmetry can take over."""
+    choice = SYMMETRIES[symmetry]
+    legal = [key for key, value in plans["configurations"].items() if "patch_size" in value]  # not the cascade
+    check_choice("configuration", configuration, legal)
+    if is_own(plans):
+        raise ValueError(
+            f"The plans {plans.get('plans_name')} are for a network of this package. Give --plans nnU-Net's own."
+        )
+    own = copy.deepcopy(plans["configurations"][configuration])
+    own.pop("next_stage", None)  # the cascade is not among the new plans
+    spatial_dims = len(own["patch_size"])
+    if spatial_dims not in choice.spatial_dims:
+        symmetries = [key for key, other in SYMMETRIES.items() if spatial_dims in other.spatial_dims]
+        fitting = [key for key in legal if len(plans["configurations"][key]["patch_size"]) in choice.spatial_dims]
+        raise ValueError(
+            f"configuration {configuration} is {spatial_dims}-D, and symmetry {symmetry} is of "
+            f"{choice.spatial_dims[0]}-D images. Choose another symmetry, {', '.join(symmetries)}, or another "
+            f"configuration, {', '.join(fitting) or 'of which these plans hold none'}."
+        )
+    if "architecture" not in own:
+        raise ValueError("These plans are of an older nnU-Net. Run nnUNetv2_plan_experiment of a newer one first.")
+    return own
 
 
 def _input_channels(dataset: dict[str, Any]) -> int:

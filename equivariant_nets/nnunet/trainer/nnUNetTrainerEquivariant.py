@@ -1,11 +1,11 @@
-"""nnU-Net's own trainer, but for mirroring. nnU-Net imports this file by itself, from ``nnUNet_extTrainer``."""
+"""nnU-Net's own trainer with Adam, but for mirroring. nnU-Net imports this file alone, from ``nnUNet_extTrainer``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 try:
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerVanillaAdam
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"nnUNetTrainerEquivariant is a trainer of nnU-Net v2, and {error.name} is not installed. Install both in one "
@@ -19,8 +19,10 @@ from equivariant_nets.nnunet.networks import NNUNetConvention
 __all__ = ["nnUNetTrainerEquivariant"]
 
 
-class nnUNetTrainerEquivariant(nnUNetTrainer):
+class nnUNetTrainerEquivariant(nnUNetTrainerVanillaAdam):
     """Mirrors, in training and in prediction, along those axes alone whose mirror images the group does not give.
+
+    The weights of a kernel that is assembled have unit scale, which nnU-Net's gradient descent moves slowly: Adam.
 
     Raises:
         TypeError: the network of the plans is none of :mod:`equivariant_nets.nnunet`.

@@ -56,7 +56,7 @@ def nnunet(nnunet_python, request, tmp_path_factory):
         labels = {"background": 0, "anterior": 1, "posterior": 2}
     else:
         source = folder / "phantoms"
-        write_phantoms(source, num_training=12, num_validation=2, num_test=0, size=(24, 26, 22))
+        write_phantoms(source, num_training=12, num_validation=2, num_test=1, size=(24, 26, 22))
         cases = sorted(path.name for path in (source / "imagesTr").glob("*.nii.gz"))
         labels = {"background": 0, "first": 1, "second": 2, "third": 3}
     for name in ("imagesTr", "labelsTr", "imagesTs"):

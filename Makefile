@@ -13,7 +13,11 @@ MODELS ?=
 STUDIES ?=
 PORT ?= 8000
 
-.PHONY: help demo test test-faults coverage lint setup label test-label clean
+# nnU-Net has an environment of its own: its dependencies choose a torchvision, and with it a torch.
+NNUNET_VENV := .venv-nnunet
+NNUNET_BIN := $(NNUNET_VENV)/bin
+
+.PHONY: help demo test test-faults coverage lint setup label test-label test-nnunet clean
 
 help:
 	@echo "make demo    segment a brain in three poses, train two networks on phantoms and turn those, draw the results"
@@ -22,6 +26,7 @@ help:
 	@echo "make coverage  the tests, slower, and how much of the package they reach: 97 % or an error"
 	@echo "make label   serve bundles to 3D Slicer; MODELS='A,B' STUDIES=DIR PORT=8000 choose which, of what and where"
 	@echo "make test-label  the tests of that, in its own environment"
+	@echo "make test-nnunet  nnU-Net's own commands with networks of this package, in an environment of its own"
 	@echo "make lint    ruff and mypy"
 	@echo "make setup   the virtual environment alone; PYTHON=... chooses the interpreter"
 	@echo "make clean   remove the environment, caches and what the demo wrote"
@@ -80,5 +85,18 @@ label: $(LABEL_VENV)/.installed
 test-label: $(VENV)/.installed-dev $(LABEL_VENV)/.installed
 	$(BIN)/python -m pytest tests/label --label-python=$(LABEL_BIN)/python $(PYTEST_ARGS)
 
+$(NNUNET_VENV)/.installed: requirements-nnunet.txt pyproject.toml label/torchvision_operators.py
+	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo \
+	  "$(PYTHON) is no Python 3.11 or newer with venv and ensurepip. Choose another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(NNUNET_VENV): some minutes, most of them to download torch"
+	$(PYTHON) -m venv $(NNUNET_VENV)
+	$(NNUNET_BIN)/python -m pip install --quiet setuptools -r requirements-nnunet.txt -e '.[nnunet]'
+	$(NNUNET_BIN)/python -c 'import torchvision' 2>/dev/null || cp label/torchvision_operators.py \
+	  "$$($(NNUNET_BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sitecustomize.py"
+	@touch $@
+
+test-nnunet: $(VENV)/.installed-dev $(NNUNET_VENV)/.installed
+	$(BIN)/python -m pytest tests/nnunet --nnunet=$(NNUNET_BIN)/python $(PYTEST_ARGS)
+
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) output/demo output/label .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LABEL_VENV) $(NNUNET_VENV) output/demo output/label .pytest_cache .mypy_cache .ruff_cache

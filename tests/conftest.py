@@ -22,6 +22,11 @@ def pytest_addoption(parser):
         help="interpreter of the environment of MONAI Label, .venv-label/bin/python; without it its tests are skipped",
     )
     parser.addoption(
+        "--nnunet",
+        metavar="FILE",
+        help="interpreter of the environment of nnU-Net, .venv-nnunet/bin/python; without it its tests are skipped",
+    )
+    parser.addoption(
         "--dicom", action="store_true", help="fail, and do not skip, the tests of DICOM where a package is missing"
     )
     parser.addoption(

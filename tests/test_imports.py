@@ -137,11 +137,13 @@ def test_each_requirement_is_pinned_and_nothing_else():
     bundles = names(project["dependencies"]) | extras["bundles"]
     assert pins("requirements.txt").keys() == bundles | extras["test"]
     assert pins("requirements-label.txt").keys() == bundles | {"fastapi", "monailabel", "pydicom", "starlette"}
+    assert pins("requirements-nnunet.txt").keys() == bundles | {"nnunetv2", "torchvision"}
     developing = extras["dev"] | extras["dicom"] | extras["tracking"] | extras["export"]
     assert pins("requirements-dev.txt").keys() == developing - {"pre-commit"}
     # MONAI Label needs an older numpy.
     first, second = ({**pins(file), "numpy": None} for file in ("requirements.txt", "requirements-label.txt"))
     assert {name: first[name] for name in bundles}.items() <= second.items()
+    assert {name: pins("requirements.txt")[name] for name in bundles}.items() <= pins("requirements-nnunet.txt").items()
     providers = importlib.metadata.packages_distributions()
     assert {name.lower() for module in MODULES for name in providers[module]} >= extras["bundles"]
     assert len(MODULES) == len(extras["bundles"])

@@ -17,7 +17,16 @@ from torch.utils._pytree import tree_leaves
 
 from equivariant_nets.networks.materialize import materialize
 
-__all__ = ["Forward", "Need", "Shortage", "SlidingWindowMemory", "estimate_peak_bytes", "free_bytes", "trace_forward"]
+__all__ = [
+    "Forward",
+    "LiveBytes",
+    "Need",
+    "Shortage",
+    "SlidingWindowMemory",
+    "estimate_peak_bytes",
+    "free_bytes",
+    "trace_forward",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +87,15 @@ def trace_forward(bones: nn.Module, shape: Sequence[int]) -> Forward:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make, from when they appear until they die."""
+    """Counts the bytes of all storages that operations make, from when they appear until they die.
+
+    Args:
+        tensors: that are there before.
+
+    Attributes:
+        live: bytes now.
+        peak: the most that there were.
+    """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()

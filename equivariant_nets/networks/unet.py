@@ -164,8 +164,11 @@ class UNet(PlainUNet):
         self.coarse_heads = nn.ModuleList(family.head(planned.rep_out) for planned in coarser)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:  # type: ignore[override]
+        return self._outputs(x, of_all_heads=self.training and len(self.coarse_heads) > 0)
+
+    def _outputs(self, x: Tensor, of_all_heads: bool) -> Tensor | list[Tensor]:
         features = self._features(self._checked(x))
-        if not (self.training and self.coarse_heads):
+        if not of_all_heads:
             return self.head(features[-1])
         heads = [self.head, *self.coarse_heads]
         return [head(rep) for head, rep in zip(heads, reversed(features), strict=False)]

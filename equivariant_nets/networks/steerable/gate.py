@@ -124,10 +124,10 @@ class _AffineGate(torch.autograd.Function):
         output = torch.empty_like(x_wide[:, : gate.dim])
         z, sigmoids = _scalars_and_gates(x_wide, scale, shift, weight, bias, gate)
         for channels, own in zip(gate.scalar_slices, _consecutive(gate.scalar_slices), strict=True):
-            torch.mul(activate(z[:, own], gate.activation), gate.scalar_factor, out=output[:, channels])
+            _multiply_into(output[:, channels], activate(z[:, own], gate.activation), gate.scalar_factor)
         for (channels, mul, dim), sigmoid in zip(gate.vector_slices, sigmoids, strict=True):
             factor = sigmoid.mul_(_vector_scale(x_wide, scale, channels, dim, gate)).unsqueeze(2)
-            torch.mul(_vectors(x_wide, channels, mul, dim), factor, out=_vectors(output, channels, mul, dim))
+            _multiply_into(_vectors(output, channels, mul, dim), _vectors(x_wide, channels, mul, dim), factor)
         return output.to(x.dtype)
 
     @staticmethod
@@ -205,7 +205,7 @@ def _fill_vector_gradients(
         vectors, grad_vectors = _vectors(x, channels, mul, dim), _vectors(grad, channels, mul, dim)
         vector_scale = _vector_scale(x, scale, channels, dim, gate)
         if grad_x is not None:
-            torch.mul(grad_vectors, (sigmoid * vector_scale).unsqueeze(2), out=_vectors(grad_x, channels, mul, dim))
+            _multiply_into(_vectors(grad_x, channels, mul, dim), grad_vectors, (sigmoid * vector_scale).unsqueeze(2))
         along = _sum_over_components(grad_vectors, vectors)
         if grad_scale is not None:  # all components share a scale: each gets its part of that scale's gradient
             grad_scale[:, channels] = (_dot(along, sigmoid) * (gate.gate_factor / dim)).repeat_interleave(dim, 1)
@@ -225,7 +225,7 @@ def _fill_scalar_gradients(
     """Write the gradients of the 0e channels where they are asked for, from those after the affine map."""
     for channels, own in zip(gate.scalar_channels, _consecutive(gate.scalar_channels), strict=True):
         if grad_x is not None:
-            torch.mul(grad_z[:, own], _over_space(scale[:, channels], x), out=grad_x[:, channels])
+            _multiply_into(grad_x[:, channels], grad_z[:, own], _over_space(scale[:, channels], x))
         if grad_scale is not None:
             grad_scale[:, channels] = _dot(grad_z[:, own], x[:, channels])
         if grad_shift is not None:
@@ -248,6 +248,14 @@ def _scalars_and_gates(
     else:
         gates = (weight @ z.flatten(2)).add_(bias[:, None]).unflatten(2, z.shape[2:])
     return z, list(torch.sigmoid(gates).split([mul for _, mul, _ in gate.vector_slices], dim=1))
+
+
+def _multiply_into(out: Tensor, a: Tensor, b: Tensor | float) -> None:
+    """Write a * b into a slice; compilers, whose graph would break at that, get a product and a copy, and fuse them."""
+    if torch.compiler.is_compiling():
+        out.copy_(a * b)
+    else:
+        torch.mul(a, b, out=out)
 
 
 def _consecutive(slices: list[slice]) -> list[slice]:

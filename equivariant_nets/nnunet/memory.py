@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from equivariant_nets.inference.memory import SAFETY, LiveBytes
+from equivariant_nets.inference.memory import SAFETY
 from equivariant_nets.nnunet.networks import NNUNetConvention
+from equivariant_nets.training.memory import estimate_training_bytes
 
 __all__ = ["training_bytes"]
 
@@ -42,13 +43,10 @@ def training_bytes(network: NNUNetConvention, batch: int, patch: Sequence[int]) 
         >>> training_bytes(net, 2, (16, 16, 16)) < training_bytes(net, 4, (16, 16, 16))
         True
     """
-    bones = copy.deepcopy(network).to("meta", torch.float16).train()
+    bones = copy.deepcopy(network)
     bones.deep_supervision = True
-    weights = list(bones.parameters())
-    x = torch.empty(batch, bones.in_channels, *patch, dtype=torch.float16, device="meta")
-    with torch.enable_grad(), LiveBytes([*weights, *bones.buffers(), x]) as counter:
-        torch.stack([_loss(logits) for logits in bones(x)]).sum().backward()
-    return int(SAFETY * counter.peak) + BYTES_OF_STATE * sum(weight.numel() for weight in weights)
+    peak = estimate_training_bytes(bones, (batch, bones.in_channels, *patch), _loss, torch.float16)
+    return int(SAFETY * peak) + BYTES_OF_STATE * sum(weight.numel() for weight in bones.parameters())
 
 
 def _loss(logits: Tensor) -> Tensor:

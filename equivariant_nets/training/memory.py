@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from equivariant_nets.inference.memory import LiveBytes
@@ -14,7 +14,12 @@ from equivariant_nets.inference.memory import LiveBytes
 __all__ = ["estimate_training_bytes"]
 
 
-def estimate_training_bytes(network: nn.Module, shape: Sequence[int]) -> int:
+def estimate_training_bytes(
+    network: nn.Module,
+    shape: Sequence[int],
+    loss: Callable[[Tensor], Tensor] = Tensor.sum,
+    dtype: torch.dtype = torch.float32,
+) -> int:
     """Peak of live tensors of a forward and a backward pass: parameters, gradients, features and what autograd keeps.
 
     The network runs on tensors without memory, so this takes a second at any size. The optimizer's state, and
@@ -23,6 +28,8 @@ def estimate_training_bytes(network: nn.Module, shape: Sequence[int]) -> int:
     Args:
         network: that takes one tensor. It is left as it is.
         shape: of a batch, ``(B, C, *spatial)``.
+        loss: of each output, a scalar; what it keeps counts.
+        dtype: of weights and features.
 
     Returns:
         bytes.
@@ -34,9 +41,9 @@ def estimate_training_bytes(network: nn.Module, shape: Sequence[int]) -> int:
         >>> estimate_training_bytes(layers, (1, 1, 100, 100)) >= 3 * 4 * 100**2
         True
     """
-    bones = copy.deepcopy(network).to("meta").train()
-    x = torch.empty(tuple(shape), device="meta")
-    with LiveBytes([*bones.parameters(), *bones.buffers(), x]) as counter:
-        outputs = [leaf for leaf in tree_leaves(bones(x)) if isinstance(leaf, torch.Tensor)]
-        torch.stack([output.sum() for output in outputs]).sum().backward()
+    bones = copy.deepcopy(network).to("meta", dtype).train()
+    x = torch.empty(tuple(shape), dtype=dtype, device="meta")
+    with torch.enable_grad(), LiveBytes([*bones.parameters(), *bones.buffers(), x]) as counter:
+        outputs = [leaf for leaf in tree_leaves(bones(x)) if isinstance(leaf, Tensor)]
+        torch.stack([loss(output) for output in outputs]).sum().backward()
     return counter.peak

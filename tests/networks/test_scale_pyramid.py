@@ -67,17 +67,18 @@ def test_the_pyramid_moves_by_a_level_when_the_image_shrinks_by_a_step(activatio
     """Ends apart: the smaller image has one level more above it, and one less below. What is left is interpolation."""
     image, back = smooth_image(), Rescale(Fraction(4, 5))
     small = back(image, [52, 52])
-    errors = {"pyramid": [], "network": []}
+
+    def error(net, moved):
+        with torch.no_grad():
+            return central_error(moved.eval()(small), back(net.eval()(image), [52, 52]))
+
     for seed in range(3):
         torch.manual_seed(seed)
-        own = plane(features=8, normalization="batch")
-        options = {"network": own, "activation": activation}
-        pyramid, moved = ScalePyramid(**options, enlarged=1, reduced=1), ScalePyramid(**options, enlarged=2, reduced=0)
-        with torch.no_grad():
-            for name, large, smaller in [("pyramid", pyramid, moved), ("network", own, own)]:
-                errors[name].append(central_error(smaller.eval()(small), back(large.eval()(image), [52, 52])))
-    assert np.max(errors["pyramid"]) < 0.1
-    assert np.median(errors["pyramid"]) < np.median(errors["network"]) / 4
+        own = ConventionalUNet(2, out_channels=3, features=4, depth=2).double()
+        pyramid = ScalePyramid(own, activation=activation, enlarged=1, reduced=1)
+        moved = ScalePyramid(own, activation=activation, enlarged=2, reduced=0)
+        assert error(pyramid, moved) < 0.2
+        assert error(pyramid, moved) < error(own, own) / 4
 
 
 class SureAtItsSize(nn.Module):

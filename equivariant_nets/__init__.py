@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     )
     from equivariant_nets.networks.constructors import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet
     from equivariant_nets.networks.materialize import materialize
+    from equivariant_nets.networks.scale_pyramid import ScalePyramid
 
 __version__ = "0.1.0"
 __all__ = [
     "ConventionalUNet",
     "RegularUNet",
+    "ScalePyramid",
     "ScaleUNet",
     "SteerableUNet",
     "assert_equivariant",
@@ -34,6 +36,7 @@ __all__ = [
 _MODULES = {
     "ConventionalUNet": "networks.constructors",
     "RegularUNet": "networks.constructors",
+    "ScalePyramid": "networks.scale_pyramid",
     "ScaleUNet": "networks.constructors",
     "SteerableUNet": "networks.constructors",
     "assert_equivariant": "equivariance",

@@ -65,7 +65,7 @@ def _matrix(size: int, window: list[float], up: bool, x: Tensor) -> Tensor:
     return resampling_matrix(size, window, up, x.device, x.dtype)
 
 
-def _along_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
+def along_axis(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
     """Multiply one axis of x by a matrix."""
     if axis == x.dim() - 1:
         return x @ matrix.transpose(0, 1)
@@ -101,7 +101,7 @@ class Downsample(nn.Module):
             x = x.permute(0, 2, 3, 4, 1)
         for axis in self.axes:
             view_axis = axis - 1 if channels_last else axis
-            x = _along_axis(_matrix(x.shape[view_axis], self.weights, False, x), x, view_axis)
+            x = along_axis(_matrix(x.shape[view_axis], self.weights, False, x), x, view_axis)
         return x.permute(0, 4, 1, 2, 3) if channels_last else x
 
     def extra_repr(self) -> str:
@@ -127,14 +127,14 @@ class Upsample(nn.Module):
         if channels_last:
             x = x.permute(0, 2, 3, 4, 1)
         for axis in self.axes:
-            x = _along_axis(_matrix(size[axis - 2], self.weights, True, x), x, axis - 1 if channels_last else axis)
+            x = along_axis(_matrix(size[axis - 2], self.weights, True, x), x, axis - 1 if channels_last else axis)
         return x.permute(0, 4, 1, 2, 3) if channels_last else x
 
     def extra_repr(self) -> str:
         return f"axes {self.axes}"
 
 
-def _over_content(resampled: Tensor, least: float) -> Tensor:
+def over_content(resampled: Tensor, least: float) -> Tensor:
     """Features of which the last channel says how much of their window was content: their mean over this content, and
     0 where it is not more than a least share."""
     share = resampled[:, -1:]
@@ -154,7 +154,7 @@ class ContentDownsample(nn.Module):
         self.resample = Downsample(window, halved)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _over_content(self.resample(torch.cat([x, content_mask(x)], 1)), 1 / 3)
+        return over_content(self.resample(torch.cat([x, content_mask(x)], 1)), 1 / 3)
 
 
 class ContentUpsample(nn.Module):
@@ -169,7 +169,7 @@ class ContentUpsample(nn.Module):
         self.resample = Upsample(halved)
 
     def forward(self, x: Tensor, size: list[int]) -> Tensor:
-        return _over_content(self.resample(torch.cat([x, content_mask(x)], 1), size), 1 / 2)
+        return over_content(self.resample(torch.cat([x, content_mask(x)], 1), size), 1 / 2)
 
 
 def max_pool_windows(size: Sequence[int], halved: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:

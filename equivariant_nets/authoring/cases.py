@@ -11,14 +11,16 @@ from typing import Any
 
 from equivariant_nets.data.datalist import case_name, read_manifest
 from equivariant_nets.data.formats import is_kind
+from equivariant_nets.data.tasks import LABEL_PART
 
 __all__ = ["Case", "Found", "find_cases"]
 
 # Names of folders and parts of names of files, in small letters.
 _IMAGES = ("imagestr", "images", "image", "imgs", "img", "scans")
-_LABELS = ("labelstr", "labels", "label", "masks", "mask", "segmentations", "segmentation", "seg", "groundtruth", "gt")
-_LABEL_PART = re.compile(r"(^|[-_. ])(seg|label|labels|mask|segmentation|ground_?truth|gt|manual\d*)$", re.IGNORECASE)
+_LABELS = ("labelstr", "labels", "label")
 _CHANNEL = re.compile(r"(?P<case>.+)(?P<end>_\d{4})")  # of nnU-Net
+_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+_ENTITY = re.compile(r"_[a-zA-Z]+-[^_]+$")  # of BIDS, such as _desc-lesion
 _SEPARATORS = "-_. "
 _LAYOUTS = (
     "a folder with dataset.json (Medical Segmentation Decathlon, nnU-Net), one with imagesTr and labelsTr or images "
@@ -45,6 +47,7 @@ class Found:
         contrasts: what the names of the files of a case end with, one a channel; ``("",)`` of one file a case.
         channels: names of the channels, as far as the folder says.
         classes: names of label values, as far as the folder says.
+        regions: names that ``dataset.json`` gives to several values at once.
         problems: what is wrong, one line each.
     """
 
@@ -53,6 +56,7 @@ class Found:
     contrasts: tuple[str, ...] = ("",)
     channels: tuple[str, ...] = ()
     classes: dict[int, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
 
 
@@ -61,30 +65,29 @@ def find_cases(dataset_dir: str | Path, images: str | None = None, labels: str |
 
     Args:
         dataset_dir: the folder. Hidden files and folders in it are ignored.
-        images, labels: names of the two folders in it that hold them; None finds them by the usual names.
+        images, labels: names of the two folders in it that hold them; None finds them: images by the usual names, and
+            labels by ``labels`` and the like, or as the one other folder whose files match the images.
 
     Raises:
         FileNotFoundError: the folder does not exist, or holds nothing in a layout that is known.
-        ValueError: one of ``images`` and ``labels`` is missing, or ``dataset.json`` is damaged.
+        ValueError: several folders may be that of the labels, or ``dataset.json`` is damaged.
     """
     folder = Path(dataset_dir).expanduser().absolute()
     if not folder.is_dir():
         what = "is a file" if folder.is_file() else "does not exist"
         raise FileNotFoundError(f"The data set folder {folder} {what}. Legal is {_LAYOUTS}.")
-    if (images is None) != (labels is None):
-        raise ValueError("--images and --labels name two folders of the data set: give both, or neither.")
-    if images is not None and labels is not None:
-        for option, name in {"--images": images, "--labels": labels}.items():
-            if not (folder / name).is_dir():
-                raise FileNotFoundError(f"{option} {name}: {folder} has no such folder. {_subfolders(folder)}")
-        return _pairs(folder / images, folder / labels)
-    if (folder / "dataset.json").is_file():
+    for option, name in {"--images": images, "--labels": labels}.items():
+        if name is not None and not (folder / name).is_dir():
+            raise FileNotFoundError(f"{option} {name}: {folder} has no such folder. {_subfolders(folder)}")
+    if images is None and labels is None and (folder / "dataset.json").is_file():
         return _listed(folder)
-    subfolders = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
-    own_images = next((subfolders[name] for name in _IMAGES if name in subfolders), None)
-    own_labels = next((subfolders[name] for name in _LABELS if name in subfolders), None)
-    if own_images and own_labels:
-        return _pairs(own_images, own_labels)
+    subfolders = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    usual = next((subfolders[name] for name in _IMAGES if name in subfolders), None)
+    own_images = usual if images is None else folder / images
+    if own_images is not None:
+        own_labels = _labels_of(own_images, subfolders) if labels is None else folder / labels
+        if own_labels is not None:
+            return _pairs(own_images, own_labels)
     found = _contrasts(folder)
     if not found.cases and not found.problems:
         raise FileNotFoundError(
@@ -92,6 +95,23 @@ def find_cases(dataset_dir: str | Path, images: str | None = None, labels: str |
             "have other names, give --images and --labels."
         )
     return found
+
+
+def _labels_of(images: Path, subfolders: dict[str, Path]) -> Path | None:
+    """The folder of labels beside one of images; None where no folder matches."""
+    for name in _LABELS:
+        if name in subfolders:
+            return subfolders[name]
+    keys = _keyed(_images_in(images)).keys()
+    numbered = {match["case"] for key in keys if (match := _CHANNEL.fullmatch(key))}
+    others = [path for path in subfolders.values() if path != images]
+    matching = [path for path in others if _keyed(_images_in(path)).keys() & (keys | numbered)]
+    if len(matching) > 1:
+        raise ValueError(
+            f"The folders {', '.join(path.name for path in matching)} hold files that match those of {images.name}: "
+            f"which of them are the labels? Say it: --images {images.name} --labels {matching[0].name}"
+        )
+    return matching[0] if matching else None
 
 
 def _listed(folder: Path) -> Found:
@@ -126,7 +146,8 @@ def _listed(folder: Path) -> Found:
         contrasts=tuple(sorted(numbered)) if is_split and numbered else ("",),
         channels=_names(manifest.get("channel_names") or manifest.get("modality")),
         classes=_classes(manifest.get("labels")),
-        problems=problems,
+        regions=_regions(manifest.get("labels")),
+        problems=problems + _doubles(path for case in cases for path in (*case.images, case.label)),
     )
 
 
@@ -153,6 +174,23 @@ def _classes(labels: Any) -> dict[int, str]:
     return {value: name for value, name in pairs if value != 0}
 
 
+def _regions(labels: Any) -> tuple[str, ...]:
+    """Names of several values, which may overlap."""
+    return tuple(name for name, value in labels.items() if isinstance(value, list)) if isinstance(labels, dict) else ()
+
+
+def _doubles(files: Iterable[Path]) -> list[str]:
+    """Files of one name with several endings."""
+    found: dict[Path, set[str]] = defaultdict(set)
+    for path in files:
+        found[path.with_name(case_name(path))].add(path.name)
+    return [
+        f"{', '.join(sorted(names))} in {stem.parent.name} are images of one name. Keep one of them"
+        for stem, names in found.items()
+        if len(names) > 1
+    ]
+
+
 def _pairs(images: Path, labels: Path) -> Found:
     """Images and labels in two folders, matched by their names."""
     image_files, label_files = _images_in(images), _images_in(labels)
@@ -164,10 +202,10 @@ def _pairs(images: Path, labels: Path) -> Found:
     names = {case_name(path) for path in label_files}
     if ends and any((match := _CHANNEL.fullmatch(stem)) and match["case"] in names for stem in stems):
         return _numbered_pairs(image_files, label_files, ends)
-    image_of = _keyed(image_files)
-    label_of = _keyed(label_files)
+    image_of, label_of = _keyed(image_files), _keyed(label_files)
     if not image_of.keys() & label_of.keys():
         image_of, label_of = ({case_name(path): path for path in files} for files in (image_files, label_files))
+    doubles = _doubles(image_files) + _doubles(label_files)
     problems = [f"{image_of[key].name}: has no label in {labels}" for key in image_of.keys() - label_of.keys()]
     problems += [f"{label_of[key].name}: has no image in {images}" for key in label_of.keys() - image_of.keys()]
     advice = ". Files are matched by what differs in their names; add the file, or move this one away"
@@ -175,7 +213,7 @@ def _pairs(images: Path, labels: Path) -> Found:
     return Found(
         layout=f"images in {images.name}, labels in {labels.name}",
         cases=cases,
-        problems=sorted(problem + advice for problem in problems),
+        problems=doubles + sorted(problem + advice for problem in problems),
     )
 
 
@@ -198,24 +236,28 @@ def _contrasts(folder: Path) -> Found:
             continue
         files = [path for path in _images_in(parent) if is_kind(path, "volumes")]
         stems = {case_name(path): path for path in files}
-        marked = [stem for stem in stems if _LABEL_PART.search(stem)]
-        prefixes = {_LABEL_PART.sub("", stem): stem for stem in marked}
-        for stem, path in stems.items():
-            if stem in marked:
-                continue
+        problems += _doubles(files)
+        marked = {stem: LABEL_PART.sub("", stem) for stem in stems if LABEL_PART.search(stem)}
+        others = [stem for stem in stems if stem not in marked]
+        marked = {stem: _case_of(prefix, others, parent, folder) for stem, prefix in marked.items()}
+        prefixes = {*marked.values()}
+        for stem in others:
             prefix = max((name for name in prefixes if _belongs(stem, name)), key=len, default=None)
             if prefix is None and parent != folder and _belongs(stem, parent.name):
                 prefix = parent.name
-            end = stem if prefix is None else stem.removeprefix(prefix)
-            name = prefix or parent.name
+            end = stem if not prefix else stem.removeprefix(prefix)
             if prefix is None and parent == folder:
-                problems.append(f"{path.name}: has no label beside it, such as {stem}_seg.nii.gz")
-            elif end in images[name]:
-                problems.append(f"{name}: {path.relative_to(folder)} and {images[name][end].name} are of one name")
+                problems.append(f"{stems[stem].name}: has no label beside it, such as {stem}_seg.nii.gz")
             else:
-                images[name][end] = path
-        for prefix, stem in prefixes.items():
-            labels[prefix or parent.name] = stems[stem]
+                images[prefix or parent.name][end] = stems[stem]
+        for prefix in prefixes:
+            own = sorted(stems[stem].name for stem, name in marked.items() if name == prefix)
+            labels[prefix or parent.name] = parent / own[0]
+            if len(own) > 1:
+                problems.append(
+                    f"{prefix or parent.name}: has {len(own)} label files, {', '.join(own)}. Make one of them, with a "
+                    "number for each class"
+                )
     ends = sorted({end for files in images.values() for end in files})
     found = _complete(images, labels, ends, "a file for each contrast of a case")
     return Found(
@@ -225,6 +267,16 @@ def _contrasts(folder: Path) -> Found:
         channels=found.channels,
         problems=problems + found.problems,
     )
+
+
+def _case_of(prefix: str, others: Sequence[str], parent: Path, folder: Path) -> str:
+    """The case of a label by what its name begins with: without BIDS's entities where no image begins so, and nothing,
+    which stands for the folder, where images do not begin with their case at all."""
+    while prefix and not any(_belongs(stem, prefix) for stem in others):
+        if not (entity := _ENTITY.search(prefix)):
+            return prefix if parent == folder or any(_belongs(stem, parent.name) for stem in others) else ""
+        prefix = prefix[: entity.start()]
+    return prefix
 
 
 def _belongs(stem: str, case: str) -> bool:
@@ -261,13 +313,15 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _keyed(files: Sequence[Path]) -> dict[str, Path]:
-    """Files by what is left of their names when what all of them begin or end with is left out."""
+    """Files by what is left of their names when what all of them begin or end with is left out, in small letters and
+    without zeros before numbers, unless names then coincide."""
     stems = [case_name(path) for path in files]
-    if len(stems) < 2:
-        return dict(zip(stems, files, strict=True))
-    start = _common(stems)
-    end = _common([stem[::-1] for stem in stems])[::-1]
-    return {stem[len(start) : len(stem) - len(end)]: path for stem, path in zip(stems, files, strict=True)}
+    if len(stems) > 1:
+        start = _common(stems)
+        end = _common([stem[::-1] for stem in stems])[::-1]
+        stems = [stem[len(start) : len(stem) - len(end)] for stem in stems]
+    alike = [_ZEROS.sub("", stem.casefold()) for stem in stems]
+    return dict(zip(alike if len({*alike}) == len({*stems}) else stems, files, strict=True))
 
 
 def _common(texts: Sequence[str]) -> str:

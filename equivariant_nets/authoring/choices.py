@@ -26,7 +26,7 @@ _PICTURE_SIDES = (96, 128, 160, 192, 256)
 _COARSEST = 2.0  # of the voxels over the median ones, to see more of an anatomy at once
 _SEEN = 0.25  # of the content that a patch shall hold
 _STEPS, _PATCH_STEPS = 3400, 1200
-_EPOCHS = (12, 200)
+_EPOCHS = (12, 1200)
 _EPOCH_LENGTH = 50
 _LARGE_GB = 8
 _BATCH = 2  # cases a step, and patches of each
@@ -186,11 +186,12 @@ def _whole_volumes(
     epochs = int(np.clip(round(_STEPS / num_training), *_EPOCHS))
     most = max(_SIDES[0], float(np.median(sizes, axis=0).max()))
     side = _largest(net, channels, [side for side in _SIDES if side <= most], 1, 3, memory_gb)
+    cut = f"{_SIDES[0]} to {side}" if side > _SIDES[0] else str(side)
     reasons["Patches"] = (
-        f"one volume a step, of which {min(_SIDES[0], side)} to {side} voxels along each axis are cut out, so that "
-        "margins and canvases of any size are seen"
+        f"one volume a step, of which {cut} voxels along each axis are cut out, so that margins and canvases of any "
+        "size are seen"
     )
-    reasons["Steps"] = f"{epochs} epochs of all {num_training} training cases, about {_STEPS} steps"
+    reasons["Steps"] = f"{epochs} epochs of all {num_training} training cases, {epochs * num_training:,} steps"
     reasons["Augmentation"] = (
         "turns by any rotation, on a canvas that holds all, filled; contrast, noise and resolution"
     )

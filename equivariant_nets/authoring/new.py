@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from equivariant_nets.authoring.networks import choose_network
 from equivariant_nets.authoring.split import split_by_patient
 from equivariant_nets.authoring.survey import CaseFacts, read_cases
 from equivariant_nets.data.datalist import SECTIONS
+from equivariant_nets.data.formats import ending, reader_of
+from equivariant_nets.data.notices import FileFault
 from equivariant_nets.files import write_text
 from equivariant_nets.zoo.build import build_bundle
 from equivariant_nets.zoo.bundle import CARD, DATA_LICENSE, METADATA
@@ -28,6 +31,7 @@ __all__ = ["new_bundle", "twin_bundle"]
 
 SPLIT, FOUND = "data/split.json", "data/found.json"
 _CHECKOUT = Path(equivariant_nets.__file__).parents[1]
+_OWN_SOURCES = _CHECKOUT / "bundles" / SOURCES
 
 
 def new_bundle(
@@ -65,9 +69,16 @@ def new_bundle(
     """
     root = _new_root(name, bundles_dir)
     found = find_cases(dataset_dir, images, labels)
-    listed = list(found.problems)
+    counts = Counter(case.name for case in found.cases)
+    listed = [*found.problems, *(f"{name}: {n} cases have this name" for name, n in counts.items() if n > 1)]
+    if found.regions and classes is None:
+        listed.append(
+            f"dataset.json gives several values to {', '.join(found.regions)}, and regions may overlap, which is not "
+            "supported. Name classes that do not: --classes NAME=VALUE,NAME=VALUE+VALUE"
+        )
     channels = len(found.channels) if len(found.contrasts) == 1 and found.channels else None
-    facts, problems = read_cases(found.cases, channels)
+    unreadable = _unreadable(found.cases)
+    facts, problems = ([], unreadable) if unreadable else read_cases(found.cases, channels)
     listed += [*problems, *_uneven_channels(facts)]
     task_classes: list[TaskClass] = []
     try:
@@ -77,7 +88,7 @@ def new_bundle(
     except ValueError as error:
         listed.append(str(error))
     if listed:
-        raise ValueError("\n".join([*listed, f"error: {len(listed)} problems in {dataset_dir}"]))
+        raise ValueError("\n".join([*listed, f"error: {len(listed)} problem(s) in {dataset_dir}"]))
     sections = split_by_patient(facts, task_classes, patient)
     names = [one.name for one in task_classes]
     dims = len(facts[0].size)
@@ -93,6 +104,7 @@ def new_bundle(
     if pairs:
         listed_pairs = ", ".join(f"{left} and {right}" for left, right in pairs)
         choices.reasons["Left and right"] = f"{listed_pairs} differ in the side alone; nothing mirrors in training"
+    choices.reasons.update(_about_split(facts, task_classes, sections, patient))
     folder = Path(dataset_dir).expanduser().absolute()
     cases = {case.name: case for case in found.cases}
     split = {"dataset_dir": str(folder)} | {
@@ -167,15 +179,48 @@ def _new_root(name: str, bundles_dir: str | Path) -> Path:
     root = Path(bundles_dir) / name
     if root.exists():
         raise ValueError(f"{root} exists, and is left as it is. Choose another name, or remove the folder.")
-    sources, own = root.parent / SOURCES, _CHECKOUT / "bundles" / SOURCES
-    if not sources.is_dir():
-        if not own.is_dir():
-            raise ValueError(
-                f"{root.parent} holds no folder {SOURCES}, which bundles are built of, and the installed package has "
-                "none. Copy bundles/sources of the repository into it."
-            )
-        shutil.copytree(own, sources)
+    if not (root.parent / SOURCES).is_dir() and not _OWN_SOURCES.is_dir():
+        raise ValueError(
+            f"{root.parent} holds no folder {SOURCES}, which bundles are built of, and the installed package has none. "
+            "Copy bundles/sources of the repository into it."
+        )
     return root
+
+
+def _unreadable(cases: Sequence[Case]) -> list[str]:
+    """The packages that are missing, once for all files of an ending."""
+    files = {ending(path): path for case in cases for path in (*case.images, case.label)}
+    faults = []
+    for path in files.values():
+        try:
+            reader_of(path)
+        except FileFault as fault:
+            faults.append(str(fault))
+    return faults
+
+
+def _about_split(
+    facts: Sequence[CaseFacts], classes: Sequence[TaskClass], sections: dict[str, list[str]], patient: str | None
+) -> dict[str, str]:
+    """How cases were shared out, and which classes are too rare to be measured everywhere."""
+    of = {case.name: case for case in facts}
+    is_bids = all(name.startswith("sub-") for name in of)
+    how = (
+        f"the patient is what {patient!r} finds in the name of a case"
+        if patient
+        else "the patient is the subject of BIDS"
+        if is_bids
+        else "each case counts as a patient; if patients have several, name them: --patient"
+    )
+    reasons = {"Split": f"by patient; {how}"}
+    rare = []
+    for one in classes:
+        has = {name for name, case in of.items() if case.labels.keys() & {*one.values}}
+        if lacking := [section for section, names in sections.items() if not has & {*names}]:
+            rare.append(f"{one.name!r} is in {len(has)} of {len(of)} cases, and in none for {' and '.join(lacking)}")
+    if rare:
+        reasons["Rare classes"] = f"{'; '.join(rare)}: what is not there is not measured. More cases would help"
+    return reasons
 
 
 def _uneven_channels(facts: Sequence[CaseFacts]) -> list[str]:
@@ -250,6 +295,8 @@ def _authored(
 
 def _write_files(root: Path, authored: dict[str, Any], found: dict[str, Any], split: str) -> None:
     """All files of a bundle; nothing is left where one cannot be written."""
+    if not (root.parent / SOURCES).is_dir():
+        shutil.copytree(_OWN_SOURCES, root.parent / SOURCES)
     try:
         for folder in ("configs", "docs", "data"):
             (root / folder).mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ __all__ = ["split_by_patient"]
 
 _EVERY_TEST, _EVERY_VALIDATION = 5, 8
 _LEAST = 3
+_BIDS = r"^sub-[a-zA-Z0-9]+"
 
 
 def split_by_patient(
@@ -28,12 +29,14 @@ def split_by_patient(
         facts: of the cases.
         classes: to be found in training.
         patient: a regular expression whose first group, or all of it, is the patient in the name of a case; None takes
-            each case for a patient of its own.
+            what BIDS says, ``sub-01``, where all names begin so, and else each case for a patient of its own.
 
     Raises:
         ValueError: the expression is none, a case does not match it, there are less than three patients, or no such
             split gives training every class.
     """
+    if patient is None and all(re.match(_BIDS, case.name) for case in facts):
+        patient = _BIDS
     patients: dict[str, list[CaseFacts]] = defaultdict(list)
     for case in sorted(facts, key=lambda case: case.name):
         patients[_patient(case.name, patient)].append(case)

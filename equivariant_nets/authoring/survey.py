@@ -14,7 +14,7 @@ from tqdm.contrib.concurrent import thread_map
 from equivariant_nets.authoring.cases import Case
 from equivariant_nets.data.checks import CheckVolumed
 from equivariant_nets.data.filling import filling_mask
-from equivariant_nets.data.formats import is_kind
+from equivariant_nets.data.formats import ending, is_kind
 from equivariant_nets.data.geometry import spacing_mm
 from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.data.photographs import MaskReader, PhotographReader
@@ -97,6 +97,12 @@ def _read(case: Case, channels: int | None) -> CaseFacts | list[str]:
             problems.append(f"{case.name}: {error}")
     if problems:
         return problems
+    image, label = loaded["image"], loaded["label"]
+    if is_picture and image.shape[1:] != label.shape[1:] == image.shape[:0:-1]:
+        return [
+            f"{case.name}: {images[0]} is turned by its EXIF orientation, as viewers show it, and its mask "
+            f"{case.label} is not. Save both as they are shown"
+        ]
     try:
         dims = 2 if is_picture else 3
         check = CheckVolumed("image", "label", len(loaded["image"]), spatial_dims=dims, of_head=False)
@@ -108,6 +114,11 @@ def _read(case: Case, channels: int | None) -> CaseFacts | list[str]:
 def _check_channels(image: Any, files: Sequence[str], channels: int | None) -> None:
     """A volume of one file is one channel, unless the data set says of how many."""
     is_picture = is_kind(files[0], "photographs")
+    if not is_picture and min(image.shape[1:]) < 2:
+        raise ValueError(
+            f"{files[0]} is a single slice, {' x '.join(map(str, image.shape[1:]))} voxels; legal are volumes. Stack "
+            "the slices of a patient, or export them as pictures (.png, .tif) with masks."
+        )
     legal = 3 if is_picture else channels or 1
     if len(files) == 1 and len(image) != legal:
         raise ValueError(
@@ -120,6 +131,10 @@ def _check_channels(image: Any, files: Sequence[str], channels: int | None) -> N
 def _check_values(label: Any, file: str) -> None:
     """A label map, which has few values."""
     number = len(np.unique(np.asarray(label)))
+    if number > 2 and ending(file) in ("jpg", "jpeg"):
+        raise ValueError(
+            f"{file} holds {number} values: JPEG changes the numbers of classes. Save label maps without loss, as .png."
+        )
     if number > _MOST_VALUES:
         raise ValueError(
             f"{file} holds {number} values; legal are at most {_MOST_VALUES} classes. It is an image, or a label map "

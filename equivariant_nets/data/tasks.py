@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +21,14 @@ from equivariant_nets.data.datalist import SECTIONS, case_name, indented, missin
 from equivariant_nets.data.formats import is_kind
 from equivariant_nets.data.images import image_datalist
 
-__all__ = ["CaseNames", "ClassesFromLabelsd", "contrast_datalist", "task_datalist"]
+__all__ = ["LABEL_PART", "CaseNames", "ClassesFromLabelsd", "contrast_datalist", "task_datalist"]
 
 Item = dict[str, Any]
+
+_logger = logging.getLogger(__name__)
+
+# What the name of a label map ends with.
+LABEL_PART = re.compile(r"(^|[-_. ])(seg|label|labels|mask|segmentation|ground_?truth|gt|manual\d*)$", re.IGNORECASE)
 
 _MAX_LISTED = 8
 
@@ -75,10 +82,10 @@ def contrast_datalist(dataset_dir: str | Path, contrasts: Sequence[str], pattern
     Args:
         dataset_dir: an image file, or a folder of images.
         contrasts: what the names of the files end with, one a channel, in order, such as ``["_t1", "_t2"]``. What
-            stands before is the name of the case, or, where nothing does, that of the folder. Of one contrast, every
-            image is a case: :func:`equivariant_nets.data.image_datalist`. Of several, a file with as many channels is
-            a case too.
-        pattern: for one contrast, see there. Of several, all files below the folder count.
+            stands before is the name of the case, or, where nothing does, that of the folder. Of several, a file with
+            as many channels is a case too. Of one, where no file ends so, or with another pattern, every image is a
+            case: :func:`equivariant_nets.data.image_datalist`.
+        pattern: of one contrast, see there. Of several, all files below the folder count.
 
     Returns:
         dicts of ``image``, a path or a list of them.
@@ -88,7 +95,7 @@ def contrast_datalist(dataset_dir: str | Path, contrasts: Sequence[str], pattern
         ValueError: contrasts of cases are missing, or two cases have one name.
     """
     if len(contrasts) == 1:
-        return [dict(item) for item in image_datalist(dataset_dir, pattern)]
+        return _without_labels(_of_one_contrast(dataset_dir, contrasts[0], pattern))
     folder = Path(dataset_dir).expanduser().absolute()
     if folder.is_file():
         return [{"image": str(folder)}]
@@ -116,6 +123,34 @@ def contrast_datalist(dataset_dir: str | Path, contrasts: Sequence[str], pattern
     ]
 
 
+def _of_one_contrast(dataset_dir: str | Path, contrast: str, pattern: str) -> list[Item]:
+    folder = Path(dataset_dir).expanduser().absolute()
+    if contrast and pattern == "*" and folder.is_dir():
+        own = [next(iter(files.values())) for files in _grouped(folder, [contrast])[0].values()]
+        if own:
+            return [{"image": str(path)} for path in own]
+    return [dict(item) for item in image_datalist(dataset_dir, pattern)]
+
+
+def _without_labels(items: list[Item]) -> list[Item]:
+    """The images, without label maps that lie beside them: ``case_seg`` beside ``case`` is none."""
+    stems = {str(item["image"]).removesuffix(Path(str(item["image"])).name) + _stem(item) for item in items}
+
+    def is_label(item: Item) -> bool:
+        folder = str(item["image"]).removesuffix(Path(str(item["image"])).name)
+        start = LABEL_PART.sub("", _stem(item))
+        return start != _stem(item) and folder + start in stems
+
+    kept = [item for item in items if not is_label(item)]
+    if len(kept) < len(items):
+        _logger.info(f"{len(items) - len(kept)} label maps beside their images are left out.")
+    return kept
+
+
+def _stem(item: Item) -> str:
+    return case_name(str(item["image"]))
+
+
 def _grouped(folder: Path, contrasts: Sequence[str]) -> tuple[dict[Path, dict[str, Path]], list[Path]]:
     """The files of each case below a folder, by contrast, and the files that hold all contrasts."""
     cases: dict[Path, dict[str, Path]] = defaultdict(dict)
@@ -125,7 +160,7 @@ def _grouped(folder: Path, contrasts: Sequence[str]) -> tuple[dict[Path, dict[st
         if is_hidden or not path.is_file() or not is_kind(path, "volumes"):
             continue
         ends = [end for end in contrasts if case_name(path).endswith(end)]
-        if _channels(path) == len(contrasts):
+        if len(contrasts) > 1 and _channels(path) == len(contrasts):
             stacks.append(path)
         elif ends:
             contrast = max(ends, key=len)

@@ -89,11 +89,74 @@ def test_a_folder_that_is_no_data_set_is_refused_with_what_is_legal(tmp_path):
     (tmp_path / "things").mkdir()
     with pytest.raises(FileNotFoundError, match=r"It has the folders things.*give --images and --labels"):
         find_cases(tmp_path)
-    with pytest.raises(ValueError, match="give both, or neither"):
-        find_cases(tmp_path, images="things")
     with pytest.raises(FileNotFoundError, match=r"--labels others: .* has no such folder. It has the folders things"):
         find_cases(tmp_path, images="things", labels="others")
     shutil.rmtree(tmp_path / "things")
     (tmp_path / "dataset.json").write_text('{"training": []}')
     with pytest.raises(ValueError, match="names no labelled cases"):
         find_cases(tmp_path)
+
+
+def test_names_match_in_any_case_and_with_or_without_zeros(tmp_path):
+    for number in (1, 2, 10):
+        image, label, affine = own_data.volume(number)
+        own_data.save(tmp_path / "Images" / f"Scan-{number}_Image.nii.gz", image, affine)
+        own_data.save(tmp_path / "Labels" / f"scan-{number:03d}_label.nii.gz", label, affine)
+    found = find_cases(tmp_path)
+    assert found.problems == []
+    assert [int(case.label.name[5:8]) for case in found.cases] == [
+        int(case.images[0].name.removeprefix("Scan-").partition("_")[0]) for case in found.cases
+    ]
+    assert len(found.cases) == 3
+
+
+def test_which_folder_holds_the_labels_is_asked_where_several_may(tmp_path):
+    """Masks of the field of view lie beside the labels in sets of photographs."""
+    own_data.pictures(tmp_path)
+    (tmp_path / "photos").rename(tmp_path / "images")
+    (tmp_path / "masks").rename(tmp_path / "1st_manual")
+    assert len(find_cases(tmp_path).cases) == 5  # the only one
+    shutil.copytree(tmp_path / "1st_manual", tmp_path / "mask")
+    with pytest.raises(ValueError, match=r"1st_manual, mask hold files that match .* Say it: --images images --labels"):
+        find_cases(tmp_path)
+    assert find_cases(tmp_path, labels="1st_manual").cases[0].label.parent.name == "1st_manual"
+    shutil.copytree(tmp_path / "1st_manual", tmp_path / "labels")
+    assert find_cases(tmp_path).cases[0].label.parent.name == "labels"
+
+
+def test_bids_is_understood(tmp_path):
+    for subject in (1, 2, 3):
+        for session in (1, 2):
+            image, label, affine = own_data.volume(subject)
+            start = tmp_path / f"sub-{subject:02d}" / f"ses-{session}" / "anat" / f"sub-{subject:02d}_ses-{session}"
+            own_data.save(start.with_name(f"{start.name}_T1w.nii.gz"), image, affine)
+            own_data.save(start.with_name(f"{start.name}_FLAIR.nii.gz"), image, affine)
+            own_data.save(start.with_name(f"{start.name}_desc-lesion_mask.nii.gz"), label, affine)
+    found = find_cases(tmp_path)
+    assert found.problems == []
+    assert [case.name for case in found.cases] == [f"sub-0{k}_ses-{j}" for k in (1, 2, 3) for j in (1, 2)]
+    assert found.contrasts == ("_FLAIR", "_T1w")
+
+
+def test_two_files_for_one_thing_are_told(tmp_path):
+    folder = own_data.case_folders(tmp_path / "cases", contrasts=("ct",), in_names=False)
+    for k in range(5):
+        (folder / f"case_{k:03d}" / "seg.nii.gz").rename(folder / f"case_{k:03d}" / "liver_mask.nii.gz")
+    assert find_cases(folder).problems == []
+    shutil.copy(folder / "case_001" / "liver_mask.nii.gz", folder / "case_001" / "tumour_mask.nii.gz")
+    (problem,) = find_cases(folder).problems
+    assert problem.startswith("case_001: has 2 label files, liver_mask.nii.gz, tumour_mask.nii.gz. Make one of them")
+    pairs = own_data.two_folders(tmp_path / "pairs")
+    (pairs / "images" / "case_001_t1.nii").write_bytes(b"")
+    (problem,) = find_cases(pairs).problems
+    assert "case_001_t1.nii, case_001_t1.nii.gz in images are images of one name" in problem
+
+
+def test_regions_are_told_from_classes(tmp_path):
+    folder = own_data.decathlon(tmp_path)
+    text = (folder / "dataset.json").read_text()
+    labels = '{"background": 0, "whole": [1, 2], "outer": 2}'
+    (folder / "dataset.json").write_text(
+        text[: text.index('{"0": "background"')] + labels + text[text.index(', "training"') :]
+    )
+    assert find_cases(folder).regions == ("whole",)

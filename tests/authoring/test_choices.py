@@ -126,6 +126,9 @@ def test_patients_are_not_torn_apart_and_training_has_every_class():
     assert "p004" in split_by_patient(facts, [])["test"]
     assert "p004" in split_by_patient(rare, [TaskClass("rare", (9,))])["training"]
     assert {name: len(part) for name, part in split_by_patient(facts[:3], []).items()} == dict.fromkeys(sections, 1)
+    bids = [CaseFacts(**{**vars(case), "name": f"sub-{k // 2:02d}_ses-{k % 2}"}) for k, case in enumerate(facts)]
+    subjects = [{name[:6] for name in part} for part in split_by_patient(bids, []).values()]
+    assert sum(map(len, subjects)) == len(set.union(*subjects)) == 12
     with pytest.raises(ValueError, match=r"There are 2 patients .* legal are 3 or more"):
         split_by_patient(facts[:2], [])
     with pytest.raises(ValueError, match="is not in the name of the case 'p000'"):

@@ -14,6 +14,8 @@ import torch
 from fresh import run_module
 from PIL import Image
 
+from equivariant_nets.authoring.cases import find_cases
+from equivariant_nets.data import contrast_datalist
 from equivariant_nets.experiments import read_experiment
 from equivariant_nets.zoo import check_bundle
 from equivariant_nets.zoo.__main__ import cli
@@ -152,7 +154,7 @@ def test_five_faults_are_told_at_once_and_nothing_is_written(tmp_path):
     for number, text in enumerate(["time points", "shape", "NaN or infinite", "is not there", "cannot be read"]):
         assert any(f"case_{number:03d}" in line and text in line for line in lines), lines
     assert any("'ghost' (label 3) is in no case" in line for line in lines)
-    assert lines[-1].startswith("error: 6 problems")
+    assert lines[-1].startswith("error: 6 problem")
     assert not (tmp_path / "bundles" / "own_faults_so3").exists()
 
 
@@ -178,6 +180,35 @@ def test_bad_input_is_refused_with_what_is_legal(tmp_path, monkeypatch, options,
         cli(["new", options.get("name", "own_task"), "--bundles_dir", "bundles", *arguments])
     assert said in str(ended.value)
     assert not (tmp_path / "bundles" / "own_task").exists()
+
+
+def test_what_a_split_lacks_is_said(tmp_path, capsys):
+    """A class that one case has is measured nowhere; steps are those that there are; a missing package stands once."""
+    data = own_data.decathlon(tmp_path / "data", number=6)
+    for k in range(1, 6):
+        path = data / f"labelsTr/case_{k:03d}.nii.gz"
+        label = nib.load(path)
+        nib.Nifti1Image((np.asanyarray(label.dataobj) == 1).astype(np.uint8), label.affine).to_filename(path)
+    new(tmp_path, "own_rare_so3", dataset_dir=data)
+    said = capsys.readouterr().out
+    assert "'outer' is in 1 of 6 cases, and in none for validation and test" in said
+    assert "each case counts as a patient; if patients have several, name them: --patient" in said
+    assert "850 epochs of all 4 training cases, 3,400 steps" in said
+
+
+def test_label_maps_beside_images_are_not_segmented(tmp_path):
+    for writer, options in ((own_data.one_folder, {}), (own_data.case_folders, {"contrasts": ("ct",)})):
+        for in_names in (True, False) if "contrasts" in options else (None,):
+            extra = {} if in_names is None else {"in_names": in_names}
+            folder = writer(tmp_path / f"{writer.__name__}{in_names}", number=3, **options, **extra)
+            (contrast,) = find_cases(folder).contrasts
+            items = contrast_datalist(folder, [contrast])
+            assert len(items) == 3
+            assert not any(part in Path(item["image"]).name for item in items for part in ("seg", "label"))
+    flat = own_data.one_folder(tmp_path / "plain", number=3)
+    for path in flat.glob("*_t1.nii.gz"):
+        path.rename(path.with_name(path.name.replace("_t1", "")))
+    assert len(contrast_datalist(flat, [""])) == 3
 
 
 def test_sides_need_a_network_that_can_tell_them(tmp_path):

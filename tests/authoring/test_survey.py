@@ -95,3 +95,24 @@ def test_labels_in_colours_are_refused_and_grey_in_colours_is_not(tmp_path):
     _, problems = read_cases([case])
     assert "a label map in colours, 2 of them" in problems[0]
     assert case.label.name in problems[0]
+
+
+def test_pictures_that_mislead_are_told(tmp_path):
+    """Masks in JPEG, which changes numbers, and photographs that EXIF turns while their masks are not."""
+    own_data.pictures(tmp_path)
+    case = find_cases(tmp_path, "photos", "masks").cases[0]
+    lossy = case.label.with_suffix(".jpg")
+    Image.open(case.label).save(lossy, quality=60)
+    _, (problem,) = read_cases([Case("one", case.images, lossy)])
+    assert "JPEG changes the numbers of classes. Save label maps without loss" in problem
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(case.images[0]).save(tmp_path / "turned.jpg", exif=exif)
+    _, (problem,) = read_cases([Case("one", (tmp_path / "turned.jpg",), case.label)])
+    assert "is turned by its EXIF orientation" in problem
+
+
+def test_a_slice_is_no_volume(case):
+    rewrite(case.images[0], lambda a: a[:, :, :1])
+    _, problems = read_cases([Case("one", case.images[:1], case.label)])
+    assert "is a single slice, 22 x 24 x 1 voxels; legal are volumes" in problems[0]

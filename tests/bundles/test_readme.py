@@ -27,7 +27,8 @@ LAST = {  # what each command says last
     "clicked": r".* - 2 segmented\. The results lie in .*output/clicked, and cases\.csv lists them\.",
     "equivariant_nets.experiments": r"Smoke run: its numbers mean nothing\.",
     "ckpt_export": r".*model\.ts.*",
-    "zoo check": r"12 bundles, no findings",
+    "zoo new": r"Train it: python -m monai\.bundle run --bundle_root bundles/liver_ct_so3 .*",
+    "zoo check": r"13 bundles, no findings",
     "zoo pack": r".*dist/hippocampus_mri_so3_segmentation_v.*\.zip.*",
 }
 
@@ -49,7 +50,8 @@ def session(tmp_path_factory, shared_cases):
     (folder / "output" / "phantoms").mkdir(parents=True)
     for name in ("bundles", "equivariant_nets", "experiments"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "eval"))
-    shutil.copytree(shared_cases, folder / "data" / "hippocampus")
+    for task in ("hippocampus", "liver"):
+        shutil.copytree(shared_cases, folder / "data" / task)
     images = sorted((folder / "data" / "hippocampus" / "imagesTr").glob("*.nii.gz"))
     for image in images[:2]:
         (folder / "data" / "hippocampus" / "imagesTs").mkdir(exist_ok=True)

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from queue import Queue
+from threading import Lock
 from typing import Any
 
 import psutil
@@ -40,6 +41,7 @@ PROCESS = ".process"  # holds the number and the start of the process that works
 _PACKAGES = ("equivariant_nets", "torch", "monai", "e3nn", "pytorch-ignite", "numpy")
 _LOG_LINES = 15
 _GRACE_SECONDS = 10
+_building = Lock()
 
 
 def training_dir(run: Run, output_dir: str | Path) -> Path:
@@ -177,6 +179,12 @@ def _stop_orphan(folder: Path) -> None:
         return  # there is none
 
 
+def _count_parameters(run: Run) -> int:
+    """Of its network; one at a time, for imports and compilers of other threads change what this one walks through."""
+    with _building:
+        return sum(p.numel() for p in config_of(run).get_parsed_content("network_def").parameters())
+
+
 def _step(
     run: Run, folder: Path, launcher: list[str], configs: list[str], overrides: dict[str, Any], environment: dict
 ) -> None:
@@ -202,7 +210,7 @@ def _step(
         "files": _contents(folder),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.perf_counter() - start, 1),
-        "parameters": sum(p.numel() for p in config_of(run).get_parsed_content("network_def").parameters()),
+        "parameters": _count_parameters(run),
         "bundle_version": json.loads((run.bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["version"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU",

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from multiprocessing.pool import ThreadPool
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from fresh import python
 from equivariant_nets.experiments import execute, read_experiment
 from equivariant_nets.experiments.execution import (
     _contents,
+    _count_parameters,
     _environment,
     _is_finished,
     _visible_gpus,
@@ -148,3 +151,21 @@ def test_too_few_gpus_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     with pytest.raises(ValueError, match="need 3 GPUs, and there are 2"):
         execute([], tmp_path, jobs=3)
+
+
+def test_networks_are_built_one_at_a_time(monkeypatch):
+    """Building imports and compiles, and two at once would change the dictionaries that the other walks through."""
+    at_work, most = [], []
+
+    class Config:
+        def get_parsed_content(self, id):
+            at_work.append(id)
+            most.append(len(at_work))
+            time.sleep(0.01)
+            at_work.pop()
+            return torch.nn.Linear(2, 1)
+
+    monkeypatch.setattr("equivariant_nets.experiments.execution.config_of", lambda run: Config())
+    with ThreadPool(4) as pool:
+        assert pool.map(_count_parameters, range(8)) == [3] * 8
+    assert max(most) == 1

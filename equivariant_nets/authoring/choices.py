@@ -107,7 +107,7 @@ def choose(
             "distort the anatomy. The network takes their spacing into account instead"
         )
     roi = _window(net, channels, memory_gb, sizes)
-    reasons["Window"] = f"{_times(roi)} voxels in inference: as large as the volumes and {memory_gb:g} GB allow, up to 128"
+    reasons["Window"] = f"{_times(roi)} voxels in inference, as the volumes and {memory_gb:g} GB allow, up to 128"
     cached = _cached(facts, sizes, channels, memory_gb)
     if cached < len(facts):
         train["train#dataset#cache_num"] = train["validate#dataset#cache_num"] = cached

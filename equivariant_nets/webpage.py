@@ -10,15 +10,22 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from equivariant_nets.files import write_text
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "templates", "write_report"]
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+
+def templates(folder: Path, autoescape: bool) -> Environment:
+    """Those of a folder, in which a name without data is an error, and lines of statements leave no trace."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+_TEMPLATES = templates(Path(__file__).parent, autoescape=True)
 _TEMPLATES.filters["base64"] = lambda path: base64.b64encode(path.read_bytes()).decode()
 
 

@@ -65,6 +65,24 @@ def kills_of(request):
 
 
 @pytest.fixture(scope="session")
+def interpreter(request):
+    """The interpreter of another environment, by the option that names it: skipped where it is not given."""
+
+    def of(option, what):
+        path = request.config.getoption(option)
+        if path is None:
+            pytest.skip(f"an environment with {what} was not given: pytest {option}=ENVIRONMENT/bin/python")
+        path = Path(path).absolute()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{option} {path} does not exist; `make .venv-{option[2:].split('-')[0]}/.installed` makes it"
+            )
+        return path
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def real_data(request) -> Path:
     """The folder of real data sets: skipped without ``--real-data``, an error where the folder is missing."""
     folder = request.config.getoption("--real-data")

@@ -41,7 +41,6 @@ class Choices:
         whole: whether training sees whole volumes; else patches.
         dims: 3 for volumes, 2 for pictures.
         network: its definition.
-        parameters: their number.
         shared: values for training and inference.
         train: values for training.
         reasons: by topic, what was chosen and why.
@@ -51,7 +50,6 @@ class Choices:
     whole: bool
     dims: int
     network: NetworkChoice
-    parameters: int
     shared: dict[str, Any]
     train: dict[str, Any]
     reasons: dict[str, str] = field(default_factory=dict)
@@ -113,7 +111,7 @@ def choose(
         train["train#dataset#cache_num"] = train["validate#dataset#cache_num"] = cached
         reasons["Cache"] = f"{cached} preprocessed cases stay in memory; the others are read at every epoch"
     shared = {"spacing_mm": spacing, "roi_size": roi, "features": network.features, "network_def": network.definition}
-    return Choices(symmetry, whole, dims, network, parameters, shared, train, reasons)
+    return Choices(symmetry, whole, dims, network, shared, train, reasons)
 
 
 def _choose_pictures(
@@ -138,7 +136,7 @@ def _choose_pictures(
     }
     train = {"learning_rate": network.learning_rate, **network.train, **_patch_steps([side, side], reasons)}
     shared = {"roi_size": [window, window], "features": network.features, "network_def": network.definition}
-    return Choices(symmetry, False, 2, network, parameters, shared, train, reasons)
+    return Choices(symmetry, False, 2, network, shared, train, reasons)
 
 
 def _spacing(facts: Sequence[CaseFacts]) -> tuple[list[float], str]:

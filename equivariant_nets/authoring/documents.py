@@ -9,22 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import equivariant_nets
+from equivariant_nets.webpage import templates
 
 __all__ = ["card_text", "data_license_text", "metadata_of", "readable_json"]
 
 _WIDTH = 120
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 _REQUIREMENTS = Path(equivariant_nets.__file__).parents[1] / "requirements.txt"  # of a checkout
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_TEMPLATES = templates(Path(__file__).parent, autoescape=False)
 
 
 def readable_json(value: Any, indent: int = 0, room: int = 0) -> str:
@@ -117,7 +111,6 @@ def card_text(root: Path, authored: dict[str, Any], found: dict[str, Any], split
     return _TEMPLATES.get_template("card.md.jinja").render(
         name=root.name,
         path=root.as_posix() if not root.is_absolute() else root.name,
-        folder=root.parent.as_posix() if not root.is_absolute() else ".",
         class_names=authored["train_and_inference"]["class_names"],
         channels=found["channels"],
         contrasts=authored["train_and_inference"].get("contrasts", [""]),

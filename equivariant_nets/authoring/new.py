@@ -17,7 +17,7 @@ from equivariant_nets.authoring.choices import Choices, choose, default_memory_g
 from equivariant_nets.authoring.classes import TaskClass, choose_classes, class_problems, left_right_pairs
 from equivariant_nets.authoring.documents import card_text, data_license_text, metadata_of, readable_json
 from equivariant_nets.authoring.networks import choose_network
-from equivariant_nets.authoring.split import split_by_patient
+from equivariant_nets.authoring.split import are_subjects, split_by_patient
 from equivariant_nets.authoring.survey import CaseFacts, read_cases
 from equivariant_nets.data.datalist import SECTIONS
 from equivariant_nets.data.formats import ending, reader_of
@@ -204,12 +204,11 @@ def _about_split(
 ) -> dict[str, str]:
     """How cases were shared out, and which classes are too rare to be measured everywhere."""
     of = {case.name: case for case in facts}
-    is_bids = all(name.startswith("sub-") for name in of)
     how = (
         f"the patient is what {patient!r} finds in the name of a case"
         if patient
         else "the patient is the subject of BIDS"
-        if is_bids
+        if are_subjects(facts)
         else "each case counts as a patient; if patients have several, name them: --patient"
     )
     reasons = {"Split": f"by patient; {how}"}
@@ -276,7 +275,7 @@ def _authored(
             "_target_": "equivariant_nets.data.ClassesFromLabelsd",
             "keys": "label",
             "values": [list(one.values) for one in classes],
-            "background": None if others_are_background else [],
+            "strict": not others_are_background,
         }
     shared = {**choices.shared, "class_names": [one.name for one in classes]}
     if choices.dims == 2:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from equivariant_nets.authoring.classes import TaskClass
 from equivariant_nets.authoring.survey import CaseFacts
 from equivariant_nets.data.datalist import SECTIONS
 
-__all__ = ["split_by_patient"]
+__all__ = ["are_subjects", "split_by_patient"]
 
 _EVERY_TEST, _EVERY_VALIDATION = 5, 8
 _LEAST = 3
@@ -35,7 +35,7 @@ def split_by_patient(
         ValueError: the expression is none, a case does not match it, there are less than three patients, or no such
             split gives training every class.
     """
-    if patient is None and all(re.match(_BIDS, case.name) for case in facts):
+    if patient is None and are_subjects(facts):
         patient = _BIDS
     patients: dict[str, list[CaseFacts]] = defaultdict(list)
     for case in sorted(facts, key=lambda case: case.name):
@@ -56,6 +56,11 @@ def split_by_patient(
         f"Whatever cases are for training, they lack {lacking}: too few cases have it. Add cases, or leave it out: "
         "--classes names those to learn."
     )
+
+
+def are_subjects(facts: Sequence[CaseFacts]) -> bool:
+    """Whether the names of all cases begin with a subject of BIDS."""
+    return all(re.match(_BIDS, case.name) for case in facts)
 
 
 def _patient(name: str, expression: str | None) -> str:
@@ -80,9 +85,5 @@ def _sections(names: Sequence[str], start: int) -> dict[str, list[str]]:
 
 
 def _lacking(cases: Sequence[CaseFacts], classes: Sequence[TaskClass]) -> list[str]:
-    present: set[int] = {value for case in cases for value in _labels(case)}
+    present: set[int] = {value for case in cases for value in case.labels}
     return [one.name for one in classes if not present & {*one.values}]
-
-
-def _labels(case: CaseFacts) -> Mapping[int, int]:
-    return case.labels

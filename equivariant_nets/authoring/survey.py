@@ -57,15 +57,12 @@ class CaseFacts:
         return asdict(self)
 
 
-def read_cases(
-    cases: Sequence[Case], channels: int | None = None, num_workers: int | None = None
-) -> tuple[list[CaseFacts], list[str]]:
-    """Read all files, several at a time, with a progress bar.
+def read_cases(cases: Sequence[Case], channels: int | None = None) -> tuple[list[CaseFacts], list[str]]:
+    """Read all files, one a core at a time, with a progress bar.
 
     Args:
         cases: with existing files.
         channels: that a single image may have; None lets it have one, or the three of a picture.
-        num_workers: threads; None takes one a core.
 
     Returns:
         the facts of the cases that are sound, and one line for each problem of the others.
@@ -74,8 +71,7 @@ def read_cases(
     def read(case: Case) -> CaseFacts | list[str]:
         return _read(case, channels)
 
-    workers = num_workers or min(32, os.cpu_count() or 1)
-    results = thread_map(read, cases, max_workers=workers, desc="reading cases", unit="case")
+    results = thread_map(read, cases, max_workers=min(32, os.cpu_count() or 1), desc="reading cases", unit="case")
     facts = [result for result in results if isinstance(result, CaseFacts)]
     return facts, [problem for result in results if isinstance(result, list) for problem in result]
 

@@ -196,23 +196,23 @@ class ClassesFromLabelsd(MapTransform):
     Args:
         keys: of label maps, as they are loaded.
         values: for each class from 1 on, the values that it takes in the files.
-        background: the values that become background beside 0; None takes all others.
+        strict: whether other values are refused; else they become background.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
-        ValueError: on call, a label map holds values that are of no class, and background is given.
+        ValueError: on call, a label map holds values that are of no class, and strict is on.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
         values: Sequence[Sequence[int]],
-        background: Sequence[int] | None = None,
+        strict: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.values = values
-        self.background = background
+        self.strict = strict
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
@@ -224,15 +224,12 @@ class ClassesFromLabelsd(MapTransform):
                 here = torch.isin(label, torch.tensor(list(values)).to(label))
                 classes[here] = number
                 known |= here
-            if self.background is not None:
-                known |= torch.isin(label, torch.tensor(list(self.background)).to(label))
-                if not bool(known.all()):
-                    others = label[~known].unique().tolist()
-                    raise ValueError(
-                        f"{describe_volume(d[key], key)}: the values {_listed(others)} are of no class; legal are "
-                        f"{_listed(sorted({0, *self.background, *(v for values in self.values for v in values)}))}. "
-                        "Correct the label map, or the classes in bundle.json."
-                    )
+            if self.strict and not bool(known.all()):
+                legal = sorted({0, *(value for values in self.values for value in values)})
+                raise ValueError(
+                    f"{describe_volume(d[key], key)}: the values {_listed(label[~known].unique().tolist())} are of no "
+                    f"class; legal are {_listed(legal)}. Correct the label map, or the classes in bundle.json."
+                )
             d[key] = classes
         return d
 

@@ -102,4 +102,4 @@ def test_labels_become_classes_or_are_refused():
     rest = ClassesFromLabelsd("label", [[7]])({"label": label})["label"]
     assert rest.flatten().tolist() == [0, 0, 1, 0, 0]
     with pytest.raises(ValueError, match=r"the values 8 are of no class; legal are 0, 3, 7"):
-        ClassesFromLabelsd("label", [[7], [3]], background=[])({"label": label})
+        ClassesFromLabelsd("label", [[7], [3]], strict=True)({"label": label})

@@ -15,15 +15,9 @@ from equivariant_nets.data import hippocampus_datalist, write_phantoms
 
 
 @pytest.fixture(scope="session")
-def label_python(request):
+def label_python(interpreter):
     """The interpreter of MONAI Label's environment: skipped without ``--label-python``."""
-    path = request.config.getoption("--label-python")
-    if path is None:
-        pytest.skip("the environment of MONAI Label was not given: pytest --label-python=.venv-label/bin/python")
-    path = Path(path).absolute()
-    if not path.is_file():
-        raise FileNotFoundError(f"--label-python {path} does not exist; `make .venv-label/.installed` makes it")
-    return path
+    return interpreter("--label-python", "MONAI Label")
 
 
 @pytest.fixture(scope="session")

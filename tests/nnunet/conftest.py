@@ -31,15 +31,9 @@ class nnUNetTrainerEquivariantFewSteps(FewSteps, nnUNetTrainerEquivariant):
 
 
 @pytest.fixture(scope="session")
-def nnunet_python(request):
+def nnunet_python(interpreter):
     """The interpreter of an environment with nnU-Net: skipped without ``--nnunet``."""
-    path = request.config.getoption("--nnunet")
-    if path is None:
-        pytest.skip("an environment with nnU-Net was not given: pytest --nnunet=.venv-nnunet/bin/python")
-    path = Path(path).absolute()
-    if not path.is_file():
-        raise FileNotFoundError(f"--nnunet {path} does not exist; `make .venv-nnunet/.installed` makes it")
-    return path
+    return interpreter("--nnunet", "nnU-Net")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 from clients import LABEL, PHANTOM, free_port
 
@@ -75,6 +76,23 @@ def test_it_ends_with_the_process_that_started_it(tmp_path):
     shell.kill()
     assert shell.stdout.readline() == "ends None\n"
     shell.wait()
+
+
+def test_make_that_is_killed_leaves_no_server(label_python, tmp_path):
+    environment, port = label_python.parents[1], free_port()
+    shutil.copy(LABEL.parent / "Makefile", tmp_path)
+    shutil.copytree(LABEL, tmp_path / "label", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(BUNDLES / PHANTOM, tmp_path / "bundles" / PHANTOM)
+    command = ["make", "-o", environment / ".installed", "label", f"LABEL_VENV={environment}", f"MODELS={PHANTOM}"]
+    with subprocess.Popen([*command, f"PORT={port}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as make:
+        while "Ctrl+C stops" not in (line := make.stdout.readline()):
+            assert line, "it ended"
+        family = psutil.Process(make.pid).children(recursive=True)
+        make.kill()
+        assert len(family) >= 2  # serve.py, and the server
+        assert not psutil.wait_procs(family, timeout=40)[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))
 
 
 def test_a_token_is_kept_in_its_file_and_needed_beyond_this_computer(tmp_path):

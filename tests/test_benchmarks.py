@@ -164,10 +164,11 @@ def photographs(tmp_path):
 
 
 def test_few_samples_scores_every_network_on_both_tests(vessels, photographs, tmp_path, capsys):
-    options = {"steps": 2, "batch_size": 2, "patch_size": 16, "test_patches": 4, "counts": [2, 3]}
+    options = {"steps": 1, "batch_size": 2, "patch_size": 16, "test_patches": 4}
     outputs = [str(tmp_path / f"few_{seed}.json") for seed in (0, 1)]
     for seed, output in enumerate(outputs):
-        rows = vessels["few_samples"](photographs, seeds=[seed], output=output, **options)
+        counts = [2] if seed == 0 else [2, 3]
+        rows = vessels["few_samples"](photographs, seeds=[seed], output=output, counts=counts, **options)
     assert len(rows) == 3 * 2 * 2
     assert all(0 <= row[key] <= 1 for row in rows for key in ("Dice, shifted", "Dice, not shifted"))
     record = json.loads(Path(outputs[1]).read_text())

@@ -63,35 +63,51 @@ def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, torchscript_
     assert torchscript_errors[name] < 1e-4
 
 
+STEERABLE = "hippocampus_mri_so3_segmentation"
+
+
 @pytest.fixture(scope="module")
-def onnx_session(tmp_path_factory):
-    """The network of the steerable hippocampus bundle in ONNX Runtime, by the command of README.md."""
+def exported(request, tmp_path_factory):
+    """A network of the steerable hippocampus bundle, and its session of ONNX Runtime, by the command of README.md.
+
+    Where real data is given, the shipped network. Else one that is less deep: the exporter takes a second for each of
+    its layers.
+    """
     folder = tmp_path_factory.mktemp("onnx")
     for name in ("bundles", "equivariant_nets"):
         (folder / name).symlink_to(ROOT / name)
     (command,) = [command for command in COMMANDS if "onnx_export" in command]
+    if request.config.getoption("--real-data"):
+        _, network = load_shipped(STEERABLE)
+    else:
+        small = {"network_def#depth": 1, "features": "2x0e+1x1e"}
+        network = config(STEERABLE, **small).get_parsed_content("network_def").eval()
+        torch.save(network.state_dict(), folder / "small.pt")
+        command = command.replace("$BUNDLE/models/model.pt", "small.pt")
+        command += "".join(f" --{key} {value}" for key, value in small.items())
     result = run(command, folder)
     assert result.returncode == 0, result.stderr[-2000:]
-    return onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    return network, onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 
 
-def test_onnx_export_has_dynamic_sizes(onnx_session):
-    _, network = load_shipped("hippocampus_mri_so3_segmentation")
+def test_onnx_export_has_dynamic_sizes(exported):
+    network, session = exported
     for size in ((24, 24, 24), (19, 26, 21)):
         image = torch.randn(1, 1, *size)
         with torch.no_grad():
             expected = network(image)
-        output = torch.from_numpy(onnx_session.run(None, {"image": image.numpy()})[0])
+        output = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
         assert (output - expected).norm() < 1e-4 * expected.norm()
 
 
-def test_onnx_runtime_labels_real_volumes_as_the_bundle_does(onnx_session, real_hippocampus):
-    parser, network = load_shipped("hippocampus_mri_so3_segmentation", dataset_dir=str(real_hippocampus))
+def test_onnx_runtime_labels_real_volumes_as_the_bundle_does(exported, real_hippocampus):
+    network, session = exported
+    parser = config(STEERABLE, dataset_dir=str(real_hippocampus))
     preprocessing = parser.get_parsed_content("validate#preprocessing")
     inferer = parser.get_parsed_content("validate#inferer")
 
     def in_onnx_runtime(image):
-        return torch.from_numpy(onnx_session.run(None, {"image": image.numpy()})[0])
+        return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
 
     for item in parser.get_parsed_content("evaluation_data")[:3]:
         image = preprocessing(item)["image"][None].as_tensor()

@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from kills import content, torn, visible
-
 from bundle_files import BUNDLES
+from kills import content, torn, visible
 
 pytestmark = pytest.mark.faults
 STEERABLE = "hippocampus_mri_so3_segmentation"

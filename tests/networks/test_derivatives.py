@@ -1,15 +1,11 @@
-"""Second derivatives, torch.func, traces and compilers, in every family."""
+"""Second derivatives, torch.func and traces, in every family."""
 
 import io
-import subprocess
-from pathlib import Path
 
-import families
 import pytest
 import torch
 from e3nn import o3
 from families import FAMILIES, build, image
-from fresh import python
 from torch.autograd import gradgradcheck
 from torch.func import functional_call, grad, stack_module_state, vmap
 
@@ -137,23 +133,3 @@ def test_a_trace_gives_the_same_after_it_was_saved(net, materialized, grad):
     file.seek(0)
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.load(file)(image(net)), net(image(net)), rtol=1e-4, atol=1e-4)
-
-
-# In a process of its own: the checks of shapes break graphs, even where they are switched off.
-EXPLAIN = """
-import warnings
-warnings.filterwarnings("ignore")
-import torch
-from families import build, image
-for family in ("SO3", "SO3, other options", "O3"):
-    net = build(family).train()
-    told = torch._dynamo.explain(net)(image(net, batch=2))  # slices of one sample are contiguous
-    print(family, told.graph_count, told.graph_break_count, *told.break_reasons)
-"""
-
-
-def test_compilers_take_a_steerable_network_as_one_graph():
-    result = subprocess.run(
-        [python(), "-c", EXPLAIN], cwd=Path(families.__file__).parent, capture_output=True, text=True, check=False
-    )
-    assert result.stdout.splitlines() == ["SO3 1 0", "SO3, other options 1 0", "O3 1 0"], result.stderr

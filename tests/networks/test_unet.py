@@ -471,34 +471,6 @@ def test_a_displacement_field_turns_with_the_pair_it_registers():
     assert field.std() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        dict(features="1x0e+1x2e"),
-        dict(
-            features="1x0e+1x1e",
-            normalization="batch",
-            gates="convolution",
-            activation="silu",
-            downsampling="max",
-            residual=True,
-        ),
-    ],
-    ids=["default", "others"],
-)
-@pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
-@pytest.mark.usefixtures("unchecked_shapes")
-def test_compiled_networks_give_the_same_and_learn_the_same(options):
-    net = steerable(depth=1, **options)
-    compiled = torch.compile(copy.deepcopy(net), backend="aot_eager")
-    x = image(net, (6, 7, 8))
-    for module in (net, compiled):
-        module(x).square().sum().backward()
-    assert torch.allclose(compiled(x), net(x), atol=1e-10)
-    for p, q in zip(net.parameters(), compiled.parameters(), strict=True):
-        assert torch.allclose(p.grad, q.grad, rtol=1e-8, atol=1e-8)
-
-
 def keeps_spacing(spacing, rotation):
     return np.array_equal(np.abs(rotation) @ np.asarray(spacing), np.asarray(spacing))
 

@@ -54,7 +54,7 @@ def phantoms(tmp_path):
 
 
 def test_a_killed_experiment_goes_on_where_it_was(phantoms, tmp_path):
-    arguments = phantoms(["steerable"], epochs=8, patience=8)
+    arguments = phantoms(["steerable"], epochs=5, patience=5)
     process = start(*arguments, interpreter=sys.executable)  # whose processes can be suspended
     deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/runs/*/training_state.pt")) or not any(
@@ -75,10 +75,10 @@ def test_a_killed_experiment_goes_on_where_it_was(phantoms, tmp_path):
     assert not orphan.is_running()
     (training,) = tmp_path.glob("out/runs/phantom*")
     log = (training / "log.txt").read_text()
-    (done,) = re.findall(r"Resumed after (\d+) of 8 epochs", log)
-    assert 1 <= int(done) < 8
+    (done,) = re.findall(r"Resumed after (\d+) of 5 epochs", log)
+    assert 1 <= int(done) < 5
     epochs = [int(number) for number in re.findall(r"SupervisedTrainer - INFO - Epoch\[(\d+)\] Complete", log)]
-    assert epochs[-1] == 8
+    assert epochs[-1] == 5
     assert int(done) + 1 in epochs
     assert epochs.count(1) == 1
     assert not (training / "training_state.pt").exists()

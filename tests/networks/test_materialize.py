@@ -181,7 +181,6 @@ def exported(name, prepare, depth):
         ("max", materialize, 2),
         ("spacing", materialize, 1),  # whose first halving leaves one axis
         ("conventional max", materialize, 1),
-        ("max", unchanged, 1),
         ("batch", unchanged, 1),
     ],
 )

@@ -220,7 +220,7 @@ def test_materialized_outputs_are_equal_at_every_size(name):
             assert torch.allclose(plain(x), net(x), atol=1e-10)
 
 
-@pytest.mark.parametrize("names", [["default"], ["separable", "batch"], ["max", "max projection"]], ids=str)
+@pytest.mark.parametrize("names", [["default"], ["separable", "batch", "max", "max projection"]], ids=str)
 def test_torchscript_onnx_and_torch_export(names, tmp_path):
     options = {key: value for name in names for key, value in VARIANTS[name].items()}
     net = trained(network(**{**options, "depth": 1}), noise(2, 1, 9, 12)).float()

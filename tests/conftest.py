@@ -45,7 +45,7 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     gc.freeze()  # what was imported stays: no collection looks through it
-    gc.set_threshold(200_000, 20, 50)  # and torch's graphs are large: collections every 700 objects cost 3 % of the time
+    gc.set_threshold(200_000, 20, 50)  # torch's graphs are large: a collection every 700 objects costs 3 % of the time
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -309,3 +309,37 @@ def test_dice_against_size_with_and_without_a_pyramid(benchmark, real_hippocampu
     options = {"dataset_dir": str(real_hippocampus), "num_cases": 1, "factors": [0.6, 1.0]}
     alone, pyramid = (script["sizes"](bundle, pyramid=on, **options) for on in (False, True))
     assert float(alone[0]["loss"]) > 2 * float(pyramid[0]["loss"])
+
+
+@pytest.fixture
+def compare(benchmark, tmp_path):
+    """Compare a record of two ratios with a reference, both in files."""
+    script = benchmark("compare")
+    run = {"network": "steerable", "reference": "conventional", "features": FEATURES, "gates": "scalars", "amp": False}
+
+    def compare(step, memory, **options):
+        rows = [{"size": "8^3", "quantity": "training step", "ratio": step}]
+        rows += [{"size": "8^3", "quantity": name, "ratio": ratio} for name, ratio in (("saved", memory), ("no", None))]
+        path = tmp_path / "now.json"
+        path.write_text(json.dumps({**run, "rows": rows}))
+        return script["main"](path, reference=tmp_path / "reference.csv", **options)
+
+    return compare
+
+
+def test_a_ratio_that_got_worse_is_flagged_and_no_other(compare):
+    with pytest.raises(SystemExit, match="holds no ratio of what was measured"):
+        compare(1.0, 0.5)
+    compare(1.0, 0.5, write=True)
+    assert compare(1.09, 0.2) == []
+    with pytest.raises(SystemExit, match=r"1 of 2 ratios are worse by more than 10%: saved at 8\^3: 0.5 to 0.56"):
+        compare(1.0, 0.56)
+    assert compare(1.0, 0.56, tolerance=0.2) == []
+    compare(1.0, 0.56, write=True)
+    assert compare(1.0, 0.56) == []
+
+
+def test_what_is_no_record_of_a_benchmark_is_refused(benchmark, tmp_path):
+    (tmp_path / "now.json").write_text("{}")
+    with pytest.raises(SystemExit, match=r"now\.json is no record of speed\.py"):
+        benchmark("compare")["main"](tmp_path / "now.json")

@@ -3,8 +3,8 @@
     python benchmarks/memory_over_volumes.py [--volumes 1000] [--output memory_over_volumes.json]
 
 The bundle's own ``inference.json`` runs, with its weights, on noise: every volume has a shape of its own, drawn from a
-seed. Memory is what the process holds (resident) behind each ``every`` volumes. Volumes of one shape (``--one_shape
-true``) are what to compare with.
+seed. Memory is what the process holds (resident) behind each ``every`` volumes. Volumes of one shape (``--one_shape``)
+are what to compare with.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def test_ckpt_export_gives_torchscript_that_needs_torch_alone(name, torchscript_
 
 @pytest.fixture(scope="module")
 def onnx_session(tmp_path_factory):
-    """The network of the steerable hippocampus bundle in ONNX Runtime, by the command of README.md."""
+    """The network of the steerable hippocampus bundle in ONNX Runtime, by the command of docs/how_to/onnx.md."""
     folder = tmp_path_factory.mktemp("onnx")
     for name in ("bundles", "equivariant_nets"):
         (folder / name).symlink_to(ROOT / name)

@@ -22,9 +22,7 @@ def test_it_takes_the_metadata_of_every_bundle_which_names_it(name):
 @pytest.mark.parametrize(
     ("where", "what", "finding"),
     [
-        *[
-            (key, ..., "a required property") for key in RULES["required"] if key != "schema"
-        ],
+        *[(key, ..., "a required property") for key in RULES["required"] if key != "schema"],
         *[
             (f"{tensor}#{key}", ..., "a required property")
             for tensor in (IMAGE, PRED)

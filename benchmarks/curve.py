@@ -2,8 +2,8 @@
 
     python benchmarks/curve.py --output docs/equivariance_curve.png
 
-Random weights from seed 0, evaluation mode, float32; Gaussian-filtered noise (2 voxels) of 33x33x33 voxels that fades out
-towards the surface of the largest ball. The error is that of :func:`equivariant_nets.equivariance_curve` about one axis.
+Random weights from seed 0, evaluation mode, float32; Gaussian-filtered noise (2 voxels) of 33x33x33 voxels that fades
+out towards the surface of the largest ball. The error is that of :func:`equivariant_nets.equivariance_curve`.
 """
 
 from __future__ import annotations

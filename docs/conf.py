@@ -8,14 +8,8 @@ release = __version__
 
 # The source is the folder of the repository, so that a link leads on the site where it leads in a checkout.
 root_doc = "docs/index"
-include_patterns = [
-    "*.md",
-    "docs/**.md",
-    "benchmarks/*.md",
-    "bundles/*.md",
-    "bundles/*/docs/*.md",
-    "**/networks/*/*.md",
-]
+include_patterns = ["*.md", "docs/**.md", "benchmarks/*.md", "bundles/*.md", "bundles/*/docs/*.md"]
+include_patterns += ["equivariant_nets/networks/*/README.md"]
 exclude_patterns = [".*", "build", "data", "dist", "label", "output", "tests"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]

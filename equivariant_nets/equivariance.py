@@ -123,8 +123,8 @@ def scale_field(field: Features, factor: float, multiple: int = 1) -> TurnedFeat
 
 @torch.no_grad()
 def scale_equivariance_error(net: nn.Module, image: Features, factor: float) -> float:
-    """The relative error of what a network says of a smaller image: ``|net(S image) - S net(image)|`` over the deviation
-    of ``S net(image)`` from its mean, in a central ball, where S is :func:`scale_field`.
+    """The relative error of what a network says of a smaller image: ``|net(S image) - S net(image)|`` over the
+    deviation of ``S net(image)`` from its mean, in a central ball, where S is :func:`scale_field`.
 
     A constant output would be equivariant to everything, and so does not count in the denominator.
 

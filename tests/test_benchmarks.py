@@ -308,3 +308,9 @@ def test_dice_against_size_with_and_without_a_pyramid(benchmark, real_hippocampu
     options = {"dataset_dir": str(real_hippocampus), "num_cases": 1, "factors": [0.6, 1.0]}
     alone, pyramid = (script["sizes"](bundle, pyramid=on, **options) for on in (False, True))
     assert float(alone[0]["loss"]) > 2 * float(pyramid[0]["loss"])
+
+
+def test_the_picture_of_exact_and_approximate_is_drawn(benchmark, tmp_path):
+    picture = tmp_path / "curve.png"
+    assert benchmark("curve")["curve"](output=str(picture), step_degrees=90, size=17) == f"The picture is {picture}."
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The Python examples of README.md and of the pages in docs run as they stand, one after another as a reader tries them."""
+"""The Python examples of README.md and of the pages in docs run as they stand, as a reader tries them."""
 
 import re
 from pathlib import Path

@@ -64,7 +64,8 @@ $(VENV)/.installed-docs: requirements-docs.txt $(VENV)/.installed
 
 # All pages anew, for a page that is not read again warns of nothing.
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet -c docs -d output/.doctrees . output/docs
+	@rm -rf output/docs output/.doctrees
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d output/.doctrees . output/docs
 	@echo "The site is output/docs/index.html"
 
 test: lint

@@ -1,4 +1,5 @@
 # make demo: set up, segment, train, show.   make test: set up, check, test.   make label: serve the bundles to 3D Slicer.
+# make docs: the site.
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +18,7 @@ PORT ?= 8000
 NNUNET_VENV := .venv-nnunet
 NNUNET_BIN := $(NNUNET_VENV)/bin
 
-.PHONY: help demo test test-faults coverage lint setup label test-label test-nnunet clean
+.PHONY: help demo test test-faults coverage lint docs setup label test-label test-nnunet clean
 
 help:
 	@echo "make demo    segment a brain in three poses, train two networks on phantoms and turn those, draw the results"
@@ -28,6 +29,7 @@ help:
 	@echo "make test-label  the tests of that, in its own environment"
 	@echo "make test-nnunet  nnU-Net's own commands with networks of this package, in an environment of its own"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    the site, output/docs/index.html; a broken link is an error"
 	@echo "make setup   the virtual environment alone; PYTHON=... chooses the interpreter"
 	@echo "make clean   remove the environment, caches and what the demo wrote"
 
@@ -55,6 +57,16 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+$(VENV)/.installed-docs: requirements-docs.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -r requirements-docs.txt
+	@touch $@
+
+# All pages anew, for a page that is not read again warns of nothing.
+docs: $(VENV)/.installed-docs
+	@rm -rf output/docs output/.doctrees
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d output/.doctrees . output/docs
+	@echo "The site is output/docs/index.html"
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --dicom $(PYTEST_ARGS)
@@ -99,4 +111,4 @@ test-nnunet: $(VENV)/.installed-dev $(NNUNET_VENV)/.installed
 	$(BIN)/python -m pytest tests/nnunet --nnunet=$(NNUNET_BIN)/python $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) $(LABEL_VENV) $(NNUNET_VENV) output/demo output/label .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LABEL_VENV) $(NNUNET_VENV) output/demo output/label output/docs output/.doctrees .pytest_cache .mypy_cache .ruff_cache

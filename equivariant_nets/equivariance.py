@@ -123,8 +123,8 @@ def scale_field(field: Features, factor: float, multiple: int = 1) -> TurnedFeat
 
 @torch.no_grad()
 def scale_equivariance_error(net: nn.Module, image: Features, factor: float) -> float:
-    """The relative error of what a network says of a smaller image: |net(S image) - S net(image)| over the deviation of
-    S net(image) from its mean, in a central ball, where S is :func:`scale_field`.
+    """The relative error of what a network says of a smaller image: ``|net(S image) - S net(image)|`` over the
+    deviation of ``S net(image)`` from its mean, in a central ball, where S is :func:`scale_field`.
 
     A constant output would be equivariant to everything, and so does not count in the denominator.
 
@@ -237,7 +237,7 @@ def equivariance_error(
     irreps_in: str | o3.Irreps | None = None,
     irreps_out: str | o3.Irreps | None = None,
 ) -> float:
-    """The relative error |net(R image) - R net(image)| / |R net(image)|.
+    """The relative error ``|net(R image) - R net(image)| / |R net(image)|``.
 
     It is measured without TF32, whose rounding alone is 1e-3. Of a network that returns several outputs, as with deep
     supervision in training mode, the largest error counts. An output on a coarser grid is turned about its own centre;

@@ -343,3 +343,9 @@ def test_what_is_no_record_of_a_benchmark_is_refused(benchmark, tmp_path):
     (tmp_path / "now.json").write_text("{}")
     with pytest.raises(SystemExit, match=r"now\.json is no record of speed\.py"):
         benchmark("compare")["main"](tmp_path / "now.json")
+
+
+def test_the_picture_of_exact_and_approximate_is_drawn(benchmark, tmp_path):
+    picture = tmp_path / "curve.png"
+    assert benchmark("curve")["curve"](output=str(picture), step_degrees=90, size=17) == f"The picture is {picture}."
+    assert picture.read_bytes().startswith(b"\x89PNG")

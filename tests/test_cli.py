@@ -77,7 +77,7 @@ def test_every_command_says_what_is_legal_and_writes_nothing(name, cli_of, capsy
 
 def documented_commands():
     """All of our own that README, docs, cards and the modules themselves tell a user to type."""
-    files = [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("bundles/*/docs/*.md")]
+    files = [*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/*.md"), *ROOT.glob("bundles/*/docs/*.md")]
     for file in sorted([*files, *MODULES, *SCRIPTS]):
         text = file.read_text(encoding="utf-8")
         text = re.sub(r"\\\n\s*", " ", text if file.suffix == ".md" else ast.get_docstring(ast.parse(text)))

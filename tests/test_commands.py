@@ -211,7 +211,7 @@ def documented_commands():
     documents = [
         ROOT / "README.md",
         ROOT / "benchmarks" / "README.md",
-        *sorted({*ROOT.glob("docs/*.md")} - {ROOT / "docs" / "own_data.md"}),
+        *sorted({*ROOT.glob("docs/**/*.md")} - {ROOT / "docs" / "own_data.md"}),
         *sorted(ROOT.glob("bundles/*/docs/*.md")),
     ]
     for file in documents:

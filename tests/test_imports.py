@@ -140,6 +140,7 @@ def test_each_requirement_is_pinned_and_nothing_else():
     assert pins("requirements-nnunet.txt").keys() == bundles | {"nnunetv2", "torchvision"}
     developing = extras["dev"] | extras["dicom"] | extras["tracking"] | extras["export"]
     assert pins("requirements-dev.txt").keys() == developing - {"pre-commit"}
+    assert pins("requirements-docs.txt").keys() == extras["docs"]
     # MONAI Label needs an older numpy.
     first, second = ({**pins(file), "numpy": None} for file in ("requirements.txt", "requirements-label.txt"))
     assert {name: first[name] for name in bundles}.items() <= second.items()

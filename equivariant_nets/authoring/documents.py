@@ -16,7 +16,7 @@ from equivariant_nets.webpage import templates
 __all__ = ["card_text", "data_license_text", "metadata_of", "readable_json"]
 
 _WIDTH = 120
-_SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+_SCHEMA = "https://project-monai.github.io/schema/meta_schema_20240725.json"
 _REQUIREMENTS = Path(equivariant_nets.__file__).parents[1] / "requirements.txt"  # of a checkout
 _TEMPLATES = templates(Path(__file__).parent, autoescape=False)
 

@@ -58,7 +58,8 @@ class FamilyOptions:
 class Representation(Protocol):
     """What channels carry: a number of them, of fields, or irreps. ``a + b`` is that of concatenated channels."""
 
-    def __add__(self, other: Self, /) -> Self: ...
+    def __add__(self, other: Self, /) -> Self:
+        """That of the channels of both, one behind the other."""
 
 
 Rep = TypeVar("Rep", bound=Representation)
@@ -68,10 +69,12 @@ class Family(Protocol[Rep]):
     """What the U-Net asks of a family of features, whose channels carry a representation ``rep``."""
 
     @property
-    def spatial_dims(self) -> int: ...
+    def spatial_dims(self) -> int:
+        """2 or 3."""
 
     @property
-    def normalization(self) -> str: ...
+    def normalization(self) -> str:
+        """One of NORMALIZATIONS, or what the family has beside them."""
 
     @property
     def in_channels(self) -> int:
@@ -84,7 +87,8 @@ class Family(Protocol[Rep]):
     def encoder_target(self, level: int) -> Rep:
         """What the features of a level of the encoder are to carry, as far as they can."""
 
-    def decoder_target(self, level: int) -> Rep: ...
+    def decoder_target(self, level: int) -> Rep:
+        """The same of the decoder."""
 
     def reachable(self, rep_in: Rep, target: Rep) -> Rep:
         """What of target a layer can produce from rep_in."""
@@ -92,11 +96,14 @@ class Family(Protocol[Rep]):
     def read(self, rep: Rep, readers: Sequence[Rep], by_head: bool) -> Rep:
         """What of rep layers that produce the readers, and the head, can make use of."""
 
-    def block(self, rep_in: Rep, middle: Rep, rep_out: Rep, lattice: Lattice) -> nn.Module: ...
+    def block(self, rep_in: Rep, middle: Rep, rep_out: Rep, lattice: Lattice) -> nn.Module:
+        """Two layers of a level: from rep_in to middle, and to rep_out."""
 
     def shortcut(self, rep_in: Rep, rep_out: Rep) -> nn.Module:
         """A pointwise linear map."""
 
-    def downsample(self, rep: Rep, lattice: Lattice) -> nn.Module: ...
+    def downsample(self, rep: Rep, lattice: Lattice) -> nn.Module:
+        """Halve the axes of a lattice that are due."""
 
-    def head(self, rep: Rep) -> nn.Module: ...
+    def head(self, rep: Rep) -> nn.Module:
+        """A pointwise map from the last features to the output."""

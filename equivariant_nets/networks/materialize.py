@@ -40,7 +40,8 @@ IRREPS_NAMES = ("irreps_in", "irreps_out", "irreps")  # what the channels of a m
 class Materializable(Protocol):
     """A module that has a plain counterpart; its children are replaced after it."""
 
-    def materialize(self) -> nn.Module: ...
+    def materialize(self) -> nn.Module:
+        """The counterpart, in evaluation mode."""
 
 
 def materialize(net: nn.Module) -> nn.Module:

@@ -11,6 +11,7 @@ import numpy as np
 import own_data
 import pytest
 import torch
+from bundle_files import SCHEMA
 from fresh import run_module
 from PIL import Image
 
@@ -51,7 +52,7 @@ def contrasts(tmp_path_factory):
 
 def test_it_is_sound_and_written_in_a_few_dozen_lines(contrasts):
     _, bundle, data = contrasts
-    assert check_bundle(bundle) == []
+    assert check_bundle(bundle, schema=SCHEMA) == []
     assert len((bundle / "bundle.json").read_text().splitlines()) < 50
     found = json.loads((bundle / "data" / "found.json").read_text())
     assert found["channels"] == ["t1", "t2"]

@@ -68,7 +68,7 @@ STEERABLE = "hippocampus_mri_so3_segmentation"
 
 @pytest.fixture(scope="module")
 def exported(request, tmp_path_factory):
-    """A network of the steerable hippocampus bundle, and its session of ONNX Runtime, by the command of README.md.
+    """A steerable network of the hippocampus, and its session in ONNX Runtime, by the command of the how-to page.
 
     Where real data is given, the shipped network. Else one that is less deep: the exporter takes a second for each of
     its layers.

@@ -1,4 +1,5 @@
-"""The commands of README.md, in its order, as a new user gives them in a fresh copy: shortened, but not changed."""
+"""The commands of README.md and the pages behind it, in their order, as a new user gives them in a fresh copy:
+shortened, but not changed."""
 
 import re
 import shutil
@@ -17,6 +18,7 @@ SHORTER = {
     "/evaluate.json": "--features 2x0e+1x1e --sweep_cases 1 --sweep_angles [0] --sweep_random_poses 1 "
     "--sweep_scales [1.0]",
     "equivariant_nets.experiments": "--quick",
+    "--ckpt_dir output/so3": "--features 2x0e+1x1e",
     "zoo check": "--quick",
 }
 LAST = {  # what each command says last
@@ -24,6 +26,7 @@ LAST = {  # what each command says last
     "/train.json --": r".*SupervisedTrainer - INFO - Engine run finished\. Time taken: .*",
     "/evaluate.json": r".* Dice of the scale sweep is in output/so3/scale_dice\.csv, and drawn in .*scale_dice\.png\.",
     "segmentations": r".* - 2 segmented\. The results lie in .*output/segmentations, and cases\.csv lists them\.",
+    "own_weights": r".* - 2 segmented\. The results lie in .*output/own_weights, and cases\.csv lists them\.",
     "clicked": r".* - 2 segmented\. The results lie in .*output/clicked, and cases\.csv lists them\.",
     "equivariant_nets.experiments": r"Smoke run: its numbers mean nothing\.",
     "ckpt_export": r".*model\.ts.*",

@@ -11,6 +11,7 @@ import torch
 from monai.bundle import ConfigParser
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+SCHEMA = BUNDLES.parent / "tests" / "zoo" / "meta_schema_20240725.json"  # that of the Model Zoo
 NAMES = sorted(path.parent.name for path in BUNDLES.glob("*/configs"))
 RETINA = [name for name in NAMES if name.startswith("retina")]
 VOLUMES = [name for name in NAMES if name not in RETINA]

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_files import BUNDLES, NAMES, RETINA
+from bundle_files import BUNDLES, NAMES, RETINA, SCHEMA
 from fresh import python
 from photographs import photograph
 from PIL import Image
@@ -116,7 +116,7 @@ def test_the_same_files_give_the_same_bytes(archives, copy_of, tmp_path):
 
 def test_every_archive_unpacks_to_a_sound_bundle(unpacked):
     assert sorted(path.name for path in unpacked.iterdir()) == NAMES
-    assert [finding for name in NAMES for finding in check_bundle(unpacked / name, quick=True)] == []
+    assert [finding for name in NAMES for finding in check_bundle(unpacked / name, SCHEMA, quick=True)] == []
 
 
 def test_an_unpacked_bundle_runs_from_any_folder_without_the_package_installed(unpacked, tmp_path):

@@ -86,9 +86,9 @@ def tumor_phantom(
         size: voxels (D, H, W), each at least 16. The brain fills the volume; the tumour goes by the shortest side.
 
     Returns:
-        image: float32 (4, D, H, W), FLAIR, T1, T1 with gadolinium, T2: 0 outside the brain and positive inside, with a
-            scale of its own for each modality.
-        label: uint8 (D, H, W): 0 background, 1 edema, 2 non-enhancing tumour, 3 enhancing tumour, each there.
+        The image, float32 (4, D, H, W), FLAIR, T1, T1 with gadolinium, T2: 0 outside the brain and positive inside,
+        with a scale of its own for each modality; and the label, uint8 (D, H, W): 0 background, 1 edema, 2
+        non-enhancing tumour, 3 enhancing tumour, each there.
 
     Raises:
         ValueError: a side is shorter than 16, or there are not three.

@@ -6,10 +6,11 @@ from equivariant_nets import bundles_extra  # noqa: F401
 
 # isort: split
 
+import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from equivariant_nets.errors import shortened
 
 __all__ = ["Cluster", "TaskError", "threads_of_this_worker"]
 
-_CONNECT_SECONDS = 20
+_CONNECT_SECONDS = 10
 _POLL_SECONDS = 1.0
 _ADVICE = "Each worker needs this package, of the same version, and the same folders under the same paths."
 _at_work: Counter[str] = Counter()  # of this process, a worker: its tasks by the folder of their results
@@ -49,14 +50,15 @@ class Cluster:
 
     def __init__(self, address: str, output_dir: str | Path, folders: Sequence[str | Path] = ()) -> None:
         try:
-            from distributed import Client
+            from distributed import Client, comm
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 "Dask is not installed, here or on a worker: pip install -e '.[dask]'", name=error.name
             ) from None
-        try:
+        try:  # by itself: a client that has not connected goes on trying when the program ends
+            asyncio.run(_close(comm.connect(str(address), timeout=_CONNECT_SECONDS)))
             self.client = Client(str(address), timeout=_CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, TypeError, ValueError) as error:
             raise ValueError(
                 f"No Dask scheduler answers at {str(address)!r}. Start one by `dask scheduler`, and give the address "
                 f"that it prints, such as tcp://10.0.0.1:8786. ({shortened(str(error))})"
@@ -127,6 +129,10 @@ class Cluster:
             time.sleep(_POLL_SECONDS)
 
 
+async def _close(connecting: Awaitable[Any]) -> None:
+    await (await connecting).close()
+
+
 def threads_of_this_worker() -> int:
     """How many tasks this process, a worker, carries out at once."""
     from distributed import get_worker
@@ -180,4 +186,5 @@ def _told(error: BaseException) -> str:
     if isinstance(error, KilledWorker):
         workers = error.allowed_failures + 1
         return f"{workers} workers ended while they had it. Look at their logs: was there too little memory?"
-    return str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {shortened(str(error))}"
+    is_told = type(error) in (Exception, RuntimeError)  # ours, and what Dask makes of errors that it cannot pass on
+    return str(error) if is_told else f"{type(error).__name__}: {shortened(str(error))}"

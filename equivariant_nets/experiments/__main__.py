@@ -54,7 +54,10 @@ def run(
             write_section(experiment, output_dir, command + (" --quick" if quick else ""))
         except ValueError as error:
             problems.append(str(error))
-    print(f"The report is {write_experiments_report(output_dir)}")
+    try:
+        print(f"The report is {write_experiments_report(output_dir)}")
+    except ValueError as error:  # no experiment has results: the problems before say why
+        problems.append(str(error))
     if quick:
         print(SMOKE_RUN)
     if problems:

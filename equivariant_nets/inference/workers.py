@@ -39,7 +39,8 @@ def segment_on_workers(evaluator: CohortEvaluator, address: str, indices: Sequen
         RuntimeError: a worker cannot take part, or the scheduler is gone.
     """
     tasks = {index: (evaluator.dataset.data[index], evaluator.cases[index]) for index in indices}
-    with Cluster(address, evaluator.output_dir, [os.getcwd()]) as cluster:
+    images = evaluator.cases[indices[0]].files[0].parent
+    with Cluster(address, evaluator.output_dir, [os.getcwd(), images]) as cluster:
         outcomes = cluster.outcomes(_segment, tasks, shared=_packed(evaluator))
         for index, outcome in tqdm(outcomes, total=len(tasks), desc="segment", unit="case"):
             evaluator.keep_folder()

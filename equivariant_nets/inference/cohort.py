@@ -21,6 +21,7 @@ from monai.transforms import Compose, SaveImaged
 from monai.utils import CommonKeys
 from tqdm import tqdm
 
+from equivariant_nets.cluster import Cluster
 from equivariant_nets.data.checks import CHANNEL_FILES
 from equivariant_nets.data.dicom.series import SERIES_FILES, DicomSeries
 from equivariant_nets.data.images import images_folder
@@ -208,16 +209,21 @@ class CohortEvaluator(SupervisedEvaluator):
     def _deal_out(self, engine: SupervisedEvaluator) -> None:
         self.cases = self._find_cases()
         self.settings["weights"] = checksum(self.network)
-        # What is finished, the first process decides for all: the others may already be writing when one looks.
-        left: Any = idist.all_gather(self._cases_left() if idist.get_rank() == 0 else None)
-        own = left[0][idist.get_rank() :: idist.get_world_size()]
-        if self.dask and own:
-            from equivariant_nets.inference.workers import segment_on_workers
+        with self._cluster() if self.dask else nullcontext() as cluster:  # whose former tasks have ended
+            # What is finished, the first process decides for all: the others may already be writing when one looks.
+            left: Any = idist.all_gather(self._cases_left() if idist.get_rank() == 0 else None)
+            own = left[0][idist.get_rank() :: idist.get_world_size()]
+            if cluster is not None:
+                from equivariant_nets.inference.workers import segment_on_workers
 
-            segment_on_workers(self, self.dask, own)
-            own = []
+                segment_on_workers(self, cluster, own)
+                own = []
         engine.state.epoch_length = len(own)
         engine.set_data(own)
+
+    def _cluster(self) -> Cluster:
+        images = {str(case.files[0].parent) for case in list(self.cases.values())[:1]}
+        return Cluster(str(self.dask), self.output_dir, [os.getcwd(), *images])
 
     def _find_cases(self) -> dict[int, _Case]:
         cases = {}

@@ -26,28 +26,25 @@ __all__ = ["segment_on_workers"]
 _here = threading.local()  # of a worker: what its thread segments with
 
 
-def segment_on_workers(evaluator: CohortEvaluator, address: str, indices: Sequence[int]) -> None:
+def segment_on_workers(evaluator: CohortEvaluator, cluster: Cluster, indices: Sequence[int]) -> None:
     """Segment cases of an evaluator that has its weights, and record them in it.
 
     Args:
         evaluator: owns the output folder.
-        address: of the scheduler.
+        cluster: the workers.
         indices: of the cases.
 
     Raises:
-        ValueError: no scheduler answers.
-        RuntimeError: a worker cannot take part, or the scheduler is gone.
+        RuntimeError: the scheduler is gone.
     """
     tasks = {index: (evaluator.dataset.data[index], evaluator.cases[index]) for index in indices}
-    images = evaluator.cases[indices[0]].files[0].parent
-    with Cluster(address, evaluator.output_dir, [os.getcwd(), images]) as cluster:
-        outcomes = cluster.outcomes(_segment, tasks, shared=_packed(evaluator))
-        for index, outcome in tqdm(outcomes, total=len(tasks), desc="segment", unit="case"):
-            evaluator.keep_folder()
-            if isinstance(outcome, TaskError):
-                evaluator.record_failure(index, " ".join(str(outcome).split()))
-            else:
-                evaluator.records[index] = outcome
+    outcomes = cluster.outcomes(_segment, tasks, shared=_packed(evaluator))
+    for index, outcome in tqdm(outcomes, total=len(tasks), desc="segment", unit="case"):
+        evaluator.keep_folder()
+        if isinstance(outcome, TaskError):
+            evaluator.record_failure(index, " ".join(str(outcome).split()))
+        else:
+            evaluator.records[index] = outcome
 
 
 def _packed(evaluator: CohortEvaluator) -> bytes:

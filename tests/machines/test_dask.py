@@ -14,6 +14,7 @@ import torch
 from bundle_files import config, copy_bundle
 from fresh import python, run_module
 
+from equivariant_nets.cluster import Cluster
 from equivariant_nets.data import write_phantoms
 from equivariant_nets.ownership import FolderLock
 
@@ -93,14 +94,24 @@ def passed(cluster):
     return file.read_text().split() if file.exists() else []
 
 
-def disturb(cluster, *command):
-    """Give a command; while two workers are at it, kill one, and let another join; its exit status, and its streams."""
-    (cluster.folder / "open").unlink(missing_ok=True)
-    (cluster.folder / "passed.txt").unlink(missing_ok=True)
+def give(cluster, *command):
+    """Start a command with the option."""
     arguments = [python(), "-m", *map(str, command), "--dask", cluster.address]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(arguments, cwd=cluster.folder, env=environment, **pipes) as process:
+    return subprocess.Popen(arguments, cwd=cluster.folder, env=environment, **pipes)
+
+
+def shut(cluster):
+    """Close the gate, which nothing has passed."""
+    (cluster.folder / "open").unlink(missing_ok=True)
+    (cluster.folder / "passed.txt").unlink(missing_ok=True)
+
+
+def disturb(cluster, *command):
+    """Give a command; while two workers are at it, kill one, and let another join; its exit status, and its streams."""
+    shut(cluster)
+    with give(cluster, *command) as process:
         wait_for(lambda: len(passed(cluster)) == 2 or process.poll() is not None)
         cluster.workers.pop(0).send_signal(signal.SIGKILL)
         cluster.workers.append(cluster.worker())
@@ -117,7 +128,8 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in paths}
 
 
-def test_a_cohort_loses_nothing_and_repeats_nothing(cluster, tmp_path):
+def cohort(tmp_path):
+    """A command that segments five phantoms, each behind the gate."""
     data = write_phantoms(tmp_path / "data", num_training=4, num_validation=1, num_test=1, size=(20, 20, 20))
     root = copy_bundle("hippocampus_mri_so3_segmentation", tmp_path)
     network = config("hippocampus_mri_so3_segmentation", "inference.json", features=TINY["features"])
@@ -127,8 +139,11 @@ def test_a_cohort_loses_nothing_and_repeats_nothing(cluster, tmp_path):
     files = str([str(root / "configs" / "inference.json"), str(tmp_path / "gate.json")])
     options = {**TINY, "bundle_root": root, "config_file": files, "ckpt_path": tmp_path / "model.pt"}
     options |= {"dataset_dir": data / "imagesTr"}
-    command = ["monai.bundle", "run", *(text for key, value in options.items() for text in (f"--{key}", value))]
+    return ["monai.bundle", "run", *(text for key, value in options.items() for text in (f"--{key}", value))]
 
+
+def test_a_cohort_loses_nothing_and_repeats_nothing(cluster, tmp_path):
+    command = cohort(tmp_path)
     story = disturb(cluster, *command, "--output_dir", tmp_path / "out")
     next(story)
     with pytest.raises(RuntimeError, match=r"in use by process \d+"):
@@ -143,6 +158,25 @@ def test_a_cohort_loses_nothing_and_repeats_nothing(cluster, tmp_path):
     assert run_module(*command, "--output_dir", tmp_path / "alone", cwd=tmp_path).returncode == 0
     assert len(contents(tmp_path / "alone")) == 10
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
+
+
+@pytest.mark.faults
+def test_a_command_that_is_given_again_repeats_nothing_of_the_one_that_was_killed(cluster, kills_of, tmp_path):
+    if not kills_of(0.01, least=0):
+        pytest.skip("another ten seconds: make test-faults")
+    command = [*cohort(tmp_path), "--output_dir", tmp_path / "out"]
+    shut(cluster)
+    with give(cluster, *command) as first:
+        wait_for(lambda: len(passed(cluster)) == 2 or first.poll() is not None)
+        first.kill()
+    with give(cluster, *command) as second:
+        wait_for(lambda: len(list((tmp_path / "out").glob(".shared-*"))) == 2 or second.poll() is not None)
+        assert len(passed(cluster)) == 2
+        (cluster.folder / "open").touch()
+        text = second.communicate()[0]
+    assert second.returncode == 0, text[-3000:]
+    assert "3 segmented, 2 finished before" in text
+    assert len(passed(cluster)) == 5
 
 
 def test_an_experiment_loses_nothing_and_repeats_nothing(cluster, tmp_path):
@@ -171,8 +205,6 @@ def test_an_experiment_loses_nothing_and_repeats_nothing(cluster, tmp_path):
 
 
 def test_what_cannot_work_is_told(cluster, tmp_path):
-    from equivariant_nets.cluster import Cluster
-
     with pytest.raises(ValueError, match=r"No Dask scheduler answers at 'nowhere'\. Start one by `dask scheduler`"):
         Cluster("nowhere", tmp_path)
     with (

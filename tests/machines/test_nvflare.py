@@ -68,7 +68,10 @@ def test_weights_and_statistics_are_averaged_by_steps_and_the_best_are_loaded_by
     assert nib.load(next((tmp_path / "segmented").rglob("*_seg.nii.gz"))).shape == (20, 18, 16)
 
 
-def test_a_site_without_its_data_is_named_with_the_cause(tmp_path):
+@pytest.mark.faults
+def test_a_site_without_its_data_is_named_with_the_cause(kills_of, tmp_path):
+    if not kills_of(0.01, least=0):
+        pytest.skip("another ten seconds: make test-faults")
     sites = {name: write_tumor_phantoms(tmp_path / name, num_cases=4, size=(20, 18, 16)) for name in "ab"}
     shutil.rmtree(sites["b"] / "labelsTr")
     result = train(sites, TUMOR, OPTIONS, tmp_path)

@@ -81,6 +81,11 @@ class FolderLock:
             (self.folder / OWNER_FILE).unlink(missing_ok=True)
         self._lock.release()
 
+    def wait(self) -> None:
+        """Wait until no other process owns the folder."""
+        with self._lock.acquire():
+            return
+
     def renew(self) -> None:
         """Own what is in the place of a folder that was removed.
 

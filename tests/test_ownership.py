@@ -2,13 +2,18 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+from multiprocessing.pool import ThreadPool
 
+import psutil
 import pytest
 
+from equivariant_nets.experiments.execution import PROCESS, _stop_orphan
 from equivariant_nets.ownership import FolderLock
 
 # Owns a folder, and says so; forks where it is told to.
@@ -101,3 +106,21 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file/out cannot be written to: give another --output_dir"):
         FolderLock(tmp_path / "file" / "out").acquire()
+
+
+def test_what_an_experiment_left_at_work_is_stopped_here_and_waited_for_on_another_machine(own_elsewhere):
+    folder, process = own_elsewhere()
+    identity = [process.pid, psutil.Process(process.pid).create_time()]
+    (folder / PROCESS).write_text(json.dumps([*identity, "another machine"]))
+    with ThreadPool(1) as pool:
+        waiting = pool.apply_async(_stop_orphan, [folder])
+        with pytest.raises(multiprocessing.TimeoutError):
+            waiting.get(timeout=0.2)
+        assert process.poll() is None
+        process.kill()
+        waiting.get(timeout=60)
+    folder, process = own_elsewhere()
+    identity = [process.pid, psutil.Process(process.pid).create_time(), socket.gethostname()]
+    (folder / PROCESS).write_text(json.dumps(identity))
+    _stop_orphan(folder)
+    assert not psutil.pid_exists(process.pid)

@@ -24,7 +24,7 @@ FILES = {
     "bundle_root", "ckpt_dir", "ckpt_file", "ckpt_path", "clicks", "dataset_dir", "filepath", "output_dir",
     "split_file",
 }  # fmt: skip
-TEXTS = {*FILES, "experiment_name", "pattern", "run_name", "tracking_uri"}
+TEXTS = {*FILES, "dask", "experiment_name", "pattern", "run_name", "tracking_uri"}
 
 
 def check_command_line(arguments: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ def run(
     quick: bool = False,
     jobs: int = 1,
     processes_per_run: int = 1,
+    dask: str | None = None,
     bundles_dir: str | None = None,
 ) -> None:
     """Run experiments on one set of data.
@@ -36,14 +37,15 @@ def run(
         quick: the small version of each, a smoke run of minutes: it shows that all works, and its numbers mean nothing.
         jobs: runs at a time, each with its share of the GPUs, or of the cores.
         processes_per_run: processes of one training, by torchrun.
+        dask: address of a Dask scheduler, such as tcp://10.0.0.1:8786, whose workers carry the runs out.
         bundles_dir: folder of the bundles, where it is not beside the folder of the file.
     """
     if not files:
         sys.exit("No experiment was given. Name one or more JSON files, such as experiments/hippocampus_rotation.json.")
     try:
         experiments = [read_experiment(file, dataset_dir, bundles_dir, quick) for file in files]
-        problems = execute([run for e in experiments for run in e.runs], output_dir, jobs, processes_per_run)
-    except (OSError, ValueError) as error:
+        problems = execute([run for e in experiments for run in e.runs], output_dir, jobs, processes_per_run, dask)
+    except (ModuleNotFoundError, OSError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     for file, experiment in zip(files, experiments, strict=True):
         paths = [shlex.quote(os.path.relpath(path)) for path in (file, dataset_dir, output_dir)]
@@ -52,7 +54,10 @@ def run(
             write_section(experiment, output_dir, command + (" --quick" if quick else ""))
         except ValueError as error:
             problems.append(str(error))
-    print(f"The report is {write_experiments_report(output_dir)}")
+    try:
+        print(f"The report is {write_experiments_report(output_dir)}")
+    except ValueError as error:  # no experiment has results: the problems before say why
+        problems.append(str(error))
     if quick:
         print(SMOKE_RUN)
     if problems:

@@ -9,12 +9,14 @@ from equivariant_nets import bundles_extra  # noqa: F401
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -27,17 +29,19 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
+from equivariant_nets.cluster import Cluster, TaskError, threads_of_this_worker
 from equivariant_nets.experiments.identity import config_of
 from equivariant_nets.experiments.plan import Run
 from equivariant_nets.files import write_json, write_text
 from equivariant_nets.fingerprints import content_of
+from equivariant_nets.ownership import FolderLock
 from equivariant_nets.training.resume import FILE_NAME
 from equivariant_nets.training.weights import FILE_NAME as WEIGHTS
 
 __all__ = ["evaluation_dir", "execute", "training_dir"]
 
 RECORD = "record.json"  # its presence says that a training, or an evaluation, is finished
-PROCESS = ".process"  # holds the number and the start of the process that works in a folder
+PROCESS = ".process"  # holds the number, the start and the machine of the process that works in a folder
 _PACKAGES = ("equivariant_nets", "torch", "monai", "e3nn", "pytorch-ignite", "numpy")
 _LOG_LINES = 15
 _GRACE_SECONDS = 10
@@ -54,7 +58,13 @@ def evaluation_dir(run: Run, output_dir: str | Path) -> Path:
     return training_dir(run, output_dir) / run.evaluation_id
 
 
-def execute(runs: Sequence[Run], output_dir: str | Path, jobs: int = 1, processes_per_run: int = 1) -> list[str]:
+def execute(
+    runs: Sequence[Run],
+    output_dir: str | Path,
+    jobs: int = 1,
+    processes_per_run: int = 1,
+    dask: str | None = None,
+) -> list[str]:
     """Train and evaluate what is not finished yet.
 
     Finished trainings and evaluations are left as they are, unless their weights or tables were changed or damaged
@@ -66,29 +76,75 @@ def execute(runs: Sequence[Run], output_dir: str | Path, jobs: int = 1, processe
         output_dir: receives ``runs/TRAINING/EVALUATION``.
         jobs: runs at a time. Where there are GPUs they are dealt out to the runs, else the CPU's cores are.
         processes_per_run: processes of one training, each with a GPU of its own where there are any (``torchrun``).
+        dask: address of a scheduler, whose workers carry the runs out in place of this machine; each has as many at a
+            time as it has threads, and deals its GPUs or cores out to them.
 
     Returns:
         what failed, one message for each, with the end of its log; empty if all is well.
 
     Raises:
-        ValueError: ``jobs`` or ``processes_per_run`` is below 1, or there are too few GPUs for them.
+        ValueError: ``jobs`` or ``processes_per_run`` is below 1, there are too few GPUs for them, or no scheduler
+            answers.
+        RuntimeError: a worker lacks the package or a folder, or the scheduler is gone.
     """
     if jobs < 1 or processes_per_run < 1:
         raise ValueError(f"jobs={jobs} and processes_per_run={processes_per_run} must be 1 or more.")
+    if dask and jobs > 1:
+        raise ValueError(f"jobs={jobs} is for this machine; by dask, each worker has as many runs as threads.")
+    output_dir = Path(output_dir).absolute()
+    unique = {(run.training_id, run.evaluation_id): run for run in runs}
+    if dask:
+        ending = _on_workers(unique, output_dir, processes_per_run, dask)
+    else:
+        ending = _here(list(unique.values()), output_dir, jobs, processes_per_run)
+    with ending as problems:
+        return [problem for problem in tqdm(problems, total=len(unique), desc="runs", unit="run") if problem]
+
+
+@contextmanager
+def _here(runs: Sequence[Run], output_dir: Path, jobs: int, processes: int) -> Iterator[Iterator[str]]:
+    """The problems of the runs as they end, on this machine."""
+    slots = _deal_out(jobs, processes)
+    with ThreadPool(jobs) as pool:  # each waits for a process
+        yield pool.imap_unordered(partial(_carry_out, output_dir=output_dir, slots=slots, processes=processes), runs)
+
+
+@contextmanager
+def _on_workers(
+    runs: Mapping[tuple[str, str], Run], output_dir: Path, processes: int, address: str
+) -> Iterator[Iterator[str]]:
+    """The problems of the runs as they end, on the workers of a Dask cluster."""
+    folders = sorted({str(folder) for run in runs.values() for folder in (run.bundle, run.dataset_dir)})
+    with Cluster(address, output_dir, folders) as cluster:
+        outcomes = cluster.outcomes(_carry_out_here, {key: (run, output_dir, processes) for key, run in runs.items()})
+        yield (
+            _problem(runs[key], str(outcome)) if isinstance(outcome, TaskError) else outcome
+            for key, outcome in outcomes
+        )
+
+
+def _carry_out_here(run: Run, output_dir: Path, processes: int) -> str:
+    """One run, in a worker."""
+    with _building:
+        slots = _slots_of_this_worker(threads_of_this_worker(), processes)
+    return _carry_out(run, output_dir, slots, processes)
+
+
+def _deal_out(jobs: int, processes: int) -> Queue[dict[str, str]]:
+    """The environments of runs at a time, which take turns."""
     gpus = _visible_gpus()
-    if 0 < len(gpus) < jobs * processes_per_run:
+    if 0 < len(gpus) < jobs * processes:
         raise ValueError(
-            f"jobs={jobs} of processes_per_run={processes_per_run} need {jobs * processes_per_run} GPUs, and there are "
+            f"jobs={jobs} of processes_per_run={processes} need {jobs * processes} GPUs, and there are "
             f"{len(gpus)}: give fewer."
         )
     slots: Queue[dict[str, str]] = Queue()
     for job in range(jobs):
-        slots.put(_environment(job, jobs, processes_per_run, gpus))
-    unique = list({(run.training_id, run.evaluation_id): run for run in runs}.values())
-    carry_out = partial(_carry_out, output_dir=Path(output_dir).absolute(), slots=slots, processes=processes_per_run)
-    with ThreadPool(jobs) as pool:  # each waits for a process
-        problems = pool.imap_unordered(carry_out, unique)
-        return [problem for problem in tqdm(problems, total=len(unique), desc="runs", unit="run") if problem]
+        slots.put(_environment(job, jobs, processes, gpus))
+    return slots
+
+
+_slots_of_this_worker = cache(_deal_out)
 
 
 def _visible_gpus() -> list[str]:
@@ -135,10 +191,14 @@ def _carry_out(run: Run, output_dir: Path, slots: Queue[dict[str, str]], process
                 overrides = {**common, "output_dir": str(evaluation), **run.evaluation}
                 _step(run, evaluation, ["-m", "monai.bundle"], ["train.json", "evaluate.json"], overrides, environment)
     except (OSError, RuntimeError) as error:
-        return f"{run.network}, {run.overrides}: {error}"
+        return _problem(run, str(error))
     finally:
         slots.put(environment)
     return ""
+
+
+def _problem(run: Run, text: str) -> str:
+    return f"{run.network}, {run.overrides}: {text}"
 
 
 def _contents(folder: Path) -> dict[str, str]:
@@ -166,9 +226,12 @@ def _is_content(path: Path, content: str) -> bool:
 
 
 def _stop_orphan(folder: Path) -> None:
-    """Stop what still works in a folder although the experiment that started it was killed."""
+    """Stop what still works in a folder although the experiment that started it was killed, or wait for its end."""
     try:
-        pid, created = json.loads((folder / PROCESS).read_text(encoding="utf-8"))
+        pid, created, machine = json.loads((folder / PROCESS).read_text(encoding="utf-8"))
+        if machine != socket.gethostname():
+            FolderLock(folder).wait()
+            return
         process = psutil.Process(pid)
         if process.create_time() == created:
             process.terminate()
@@ -199,7 +262,7 @@ def _step(
     start, log = time.perf_counter(), folder / "log.txt"
     with log.open("a", encoding="utf-8") as file:
         process = psutil.Popen([sys.executable, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT)
-        write_text(folder / PROCESS, json.dumps([process.pid, process.create_time()]))
+        write_text(folder / PROCESS, json.dumps([process.pid, process.create_time(), socket.gethostname()]))
         code = process.wait()
     (folder / PROCESS).unlink()
     if code:

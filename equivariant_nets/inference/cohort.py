@@ -21,6 +21,7 @@ from monai.transforms import Compose, SaveImaged
 from monai.utils import CommonKeys
 from tqdm import tqdm
 
+from equivariant_nets.cluster import Cluster
 from equivariant_nets.data.checks import CHANNEL_FILES
 from equivariant_nets.data.dicom.series import SERIES_FILES, DicomSeries
 from equivariant_nets.data.images import images_folder
@@ -139,13 +140,16 @@ class CohortEvaluator(SupervisedEvaluator):
         val_handlers: previews of a ``PreviewSaver`` among them are results too.
         overwrite: segment finished cases again. On a command line, ``true`` or ``false``.
         agreement: scores each segmentation, by a column of ``cases.csv``; None for no score.
+        dask: address of a Dask scheduler, whose workers segment the cases; None segments them here. A worker computes
+            on its GPU, where it has one.
         others: as for ``monai.engines.SupervisedEvaluator``.
 
     Raises:
-        ValueError: ``overwrite`` is not legal; when it runs, two images have one name for their results.
+        ValueError: ``overwrite`` is not legal; when it runs, two images have one name for their results, or no
+            scheduler answers.
         FileExistsError: when it runs, a result is there that no ``segmented_with.json`` tells of.
         OSError: when it runs, ``output_dir`` cannot be written to.
-        RuntimeError: when it runs, another process owns ``output_dir``.
+        RuntimeError: when it runs, another process owns ``output_dir``, or a worker cannot take part.
         CohortError: when it has run, in the first process: cases failed.
     """
 
@@ -157,6 +161,7 @@ class CohortEvaluator(SupervisedEvaluator):
         val_handlers: Sequence[Any] = (),
         overwrite: bool | str = False,
         agreement: TurnedAgreement | None = None,
+        dask: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -172,6 +177,8 @@ class CohortEvaluator(SupervisedEvaluator):
         )
         self.overwrite = is_on("overwrite", overwrite)
         self.agreement = agreement or TurnedAgreement(0)
+        self.dask = dask
+        self.parts = {**kwargs, "postprocessing": postprocessing, "val_handlers": val_handlers}  # for its workers
         self.score: dict[str, float] = {}  # of the case at hand
         steps = [*postprocessing.transforms, *val_handlers]
         kinds = (SaveSegmentationd, SaveDicomSegd, PreviewSaver)
@@ -191,6 +198,8 @@ class CohortEvaluator(SupervisedEvaluator):
                 "Several processes were started with the config of one: each would segment all cases. Add the bundle's "
                 "multi_gpu_inference.json to --config_file, behind inference.json."
             )
+        if self.dask and idist.get_world_size() > 1:
+            raise ValueError("--dask has processes of its own: give the command without torchrun.")
         self.state.epoch_length = len(self.dataset)
         self.records = {}
         with self.owner if idist.get_rank() == 0 else nullcontext():  # the first process owns the folder for all
@@ -200,11 +209,21 @@ class CohortEvaluator(SupervisedEvaluator):
     def _deal_out(self, engine: SupervisedEvaluator) -> None:
         self.cases = self._find_cases()
         self.settings["weights"] = checksum(self.network)
-        # What is finished, the first process decides for all: the others may already be writing when one looks.
-        left: Any = idist.all_gather(self._cases_left() if idist.get_rank() == 0 else None)
-        own = left[0][idist.get_rank() :: idist.get_world_size()]
+        with self._cluster() if self.dask else nullcontext() as cluster:  # whose former tasks have ended
+            # What is finished, the first process decides for all: the others may already be writing when one looks.
+            left: Any = idist.all_gather(self._cases_left() if idist.get_rank() == 0 else None)
+            own = left[0][idist.get_rank() :: idist.get_world_size()]
+            if cluster is not None:
+                from equivariant_nets.inference.workers import segment_on_workers
+
+                segment_on_workers(self, cluster, own)
+                own = []
         engine.state.epoch_length = len(own)
         engine.set_data(own)
+
+    def _cluster(self) -> Cluster:
+        images = {str(case.files[0].parent) for case in list(self.cases.values())[:1]}
+        return Cluster(str(self.dask), self.output_dir, [os.getcwd(), *images])
 
     def _find_cases(self) -> dict[int, _Case]:
         cases = {}
@@ -335,9 +354,7 @@ class CohortEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: Any, index: Any) -> Any:
         start = time.perf_counter()
         problem, warnings, self.score = "", [], {}
-        if idist.get_rank() == 0 and self.owner.is_lost:  # somebody removed the folder
-            self.owner.renew()
-            write_json(self.output_dir / SETTINGS_FILE, self.settings, indent=4)
+        self.keep_folder()
         try:
             record = self._record_file(index)
             self._put_aside(self._changed(index), "was edited by hand")
@@ -360,6 +377,17 @@ class CohortEvaluator(SupervisedEvaluator):
         seconds = time.perf_counter() - start
         self._record(index, FAILED if problem else SEGMENTED, seconds, problem, warnings, {} if problem else self.score)
         return output
+
+    def keep_folder(self) -> None:
+        """Own what is in the place of the output folder, where somebody removed that."""
+        if idist.get_rank() == 0 and self.owner.is_lost:
+            self.owner.renew()
+            write_json(self.output_dir / SETTINGS_FILE, self.settings, indent=4)
+
+    def record_failure(self, index: int, problem: str) -> None:
+        """List a case as failed."""
+        self.logger.error(f"{self.cases[index].files[0]} failed. {problem}")
+        self._record(index, FAILED, problem=problem)
 
     def _measure_agreement(self, engine: Any) -> None:
         if not self.agreement.num_turns:

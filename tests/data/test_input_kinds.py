@@ -56,7 +56,8 @@ def outcome(kind: Kind, steps, item, caplog):
         assert any("file." in text.lower() for text in texts)
         return None
     assert kind.gets in READ
-    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    records = [record for record in caplog.records if record.name.startswith("equivariant_nets")]  # nibabel warns too
+    warnings = [record.getMessage() for record in records if record.levelno >= logging.WARNING]
     assert len(warnings) == bool(kind.warning)
     assert all(kind.warning in warning for warning in warnings)
     return loaded
@@ -122,7 +123,7 @@ def test_a_segmentation_lies_on_its_image_in_every_program(kind, tmp_path):
             if kind.warning == SHEARED:  # which no qform can say
                 assert nib.load(saved[0]).header["qform_code"] == 0
             else:
-                assert np.allclose(result.get_qform(), image.affine)
+                assert np.allclose(result.get_qform(), image.affine, atol=1e-6)
             continue
         for field in PLACE:
             lost = field == "sform_code" and "the sform of code 1 is" in kind.warning

@@ -27,6 +27,7 @@ from input_kinds import (
 from monai.transforms import Compose, Orientationd, SaveImage, Spacingd
 
 from equivariant_nets.data import CheckVolumed, LoadVolumed, PhotographReader, SegmentationWriter
+from equivariant_nets.data.inspection import inspect_file
 from equivariant_nets.data.writing import keep_place
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "inputs.md"
@@ -168,6 +169,12 @@ def test_the_table_of_the_docs_is_that_of_these_tests():
     assert sum(len(kinds) for kinds in (VOLUMES, PHOTOGRAPHS, LABEL_MAPS)) >= 60
 
 
+def test_inspect_knows_a_label_map(tmp_path):
+    text = inspect_file(LABEL_MAPS[0].write(tmp_path))
+    assert "warning: its values are the whole numbers 0, 1, 2 alone: a label map, and no image." in text
+    assert "warning" not in inspect_file(VOLUMES[0].write(tmp_path))
+
+
 def test_inspect_says_what_a_file_is(tmp_path):
     files = {}
     for name, kinds in (("volume", VOLUMES), ("photograph", PHOTOGRAPHS)):
@@ -189,6 +196,7 @@ def test_inspect_says_what_a_file_is(tmp_path):
         assert kind.gets in READ or "channels" in kind.gets or kind.gets in text
         assert ("warning:" in text) == bool(kind.warning)
         assert kind.warning in text
+    assert "nan" not in said[str(files["no voxels: a size of 0"][1])].lower()
     scan = said[str(files["unit micron"][1])]
     for words in (
         "spacing: 1 x 1 x 1.2 mm",

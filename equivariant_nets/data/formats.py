@@ -44,6 +44,7 @@ _READERS = {
 }
 _ENDING = re.compile(r"\.([a-z0-9]+(\.(gz|bz2))?)$")
 _GZIP = b"\x1f\x8b"
+_HEADERS = [size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")]  # how NIfTI begins
 
 
 def ending(path: str | Path) -> str:
@@ -88,18 +89,17 @@ def reader_of(path: str | Path) -> str | type[ImageReader]:
 
 
 def check_compression(path: str | Path) -> None:
-    """Check that a file is compressed by gzip if its name says so, and not otherwise.
+    """Check that an image is compressed by gzip if its name says so, and not otherwise.
 
     Raises:
         FileFault: it is not.
     """
     with Path(path).open("rb") as file:
-        start = file.read(len(_GZIP))
+        start = file.read(4)
     own = ending(path)
-    if start == _GZIP and own in ("nii", "img", "hdr"):
+    if start.startswith(_GZIP) and own in ("nii", "img", "hdr"):
         raise FileFault(f"it is compressed by gzip, which its name does not say. Rename it to end with .{own}.gz.")
-    if start and start != _GZIP and own in ("nii.gz", "img.gz", "hdr.gz"):
+    if start in _HEADERS and own in ("nii.gz", "img.gz", "hdr.gz"):
         raise FileFault(
-            f"it is not compressed by gzip, as its name says. Rename it, if it is a file .{own.removesuffix('.gz')}; "
-            "else download or export it again."
+            f"it is not compressed by gzip, as its name says. Rename it to end with .{own.removesuffix('.gz')}."
         )

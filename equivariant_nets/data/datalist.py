@@ -28,7 +28,8 @@ Case = TypeVar("Case")
 
 # Endings of images. What stands behind another dot belongs to the name: scan_v1.2 is a file, or a folder, of its own.
 _ENDING = re.compile(
-    r"\.(nii|img|hdr|mha|mhd|nrrd|nhdr|mgh|mgz|dcm|ima|npy|npz|png|jpe?g|bmp|gif|tiff?|ppm|pgm|webp|jp2)(\.gz)?$",
+    r"\.(nii|img|hdr|mnc|head|brik|par|rec|mha|mhd|nrrd|nhdr|mgh|mgz|dcm|ima|npy|npz|png|jpe?g|bmp|gif|tiff?|ppm|pgm|webp|"
+    r"jp2)(\.(gz|bz2))?$",
     re.IGNORECASE,
 )
 _SUBSET_SEED = 0

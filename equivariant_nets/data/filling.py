@@ -128,8 +128,8 @@ class ZeroBackgroundd(MapTransform):
         allow_missing_keys: whether a key may be absent.
 
     Returns:
-        the item, with images of the same shape in float32. Where the background was 0 and the least value, the content
-        keeps its values; otherwise they are shifted.
+        the item, with images of the same shape in float32. Where the background was 0 and the least value, and not
+        further below the content than this is wide, the content keeps its values; otherwise they are shifted.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -143,7 +143,8 @@ def _zeroed(values: np.ndarray) -> np.ndarray:
     background = float(np.median(values[filling]))
     content = _content_with_rings(values - background, filling)
     low, first, high = np.percentile(values[content], (0.1, 1, 99.9))
-    base = background if background <= first else low
+    # Further below the content than this is wide, the background is no dark tissue: interpolation would smear the gap.
+    base = background if background <= first and low - background <= high - low else low
     return np.where(content, np.maximum(values - base, _LEAST * (high - base)), 0.0)
 
 

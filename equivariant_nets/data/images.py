@@ -8,7 +8,7 @@ from pathlib import Path
 
 from equivariant_nets.data.dicom.packages import is_dicom, missing_packages
 from equivariant_nets.data.dicom.series import DicomSeries, find_series, reasons
-from equivariant_nets.data.formats import KINDS, is_kind
+from equivariant_nets.data.formats import KINDS, is_kind, partner_of
 
 __all__ = ["image_datalist", "images_folder"]
 
@@ -50,8 +50,7 @@ def image_datalist(
     files = _files(source, pattern)
     dicom, series = _dicom(_files(source, "**/*") if pattern == "*" else files) if kind == "volumes" else (set(), [])
     images = [path for path in files if is_kind(path, kind) and path not in dicom]
-    # The two files of a pair are one image.
-    others = [path for path in files if path not in {*images, *dicom} and path.with_suffix(".img") not in images]
+    others = [path for path in files if path not in {*images, *dicom} and partner_of(path) not in images]
     needs = f". {missing_packages()}" if dicom and not series else ""
     if not images and all(one.left_out for one in series):
         raise FileNotFoundError(

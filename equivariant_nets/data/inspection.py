@@ -15,7 +15,7 @@ from equivariant_nets.data.checks import CheckVolumed
 from equivariant_nets.data.dicom.packages import is_dicom
 from equivariant_nets.data.dicom.series import DicomSeries
 from equivariant_nets.data.filling import filling_mask
-from equivariant_nets.data.formats import is_kind
+from equivariant_nets.data.formats import ending, is_kind
 from equivariant_nets.data.geometry import CODE_NAMES, place_of, spacing_mm
 from equivariant_nets.data.images import image_datalist
 from equivariant_nets.data.loading import LoadVolumed
@@ -26,6 +26,7 @@ __all__ = ["inspect_file"]
 
 _CROP_MM = 100.0  # crops about a hippocampus are 40 to 60 mm long, a brain 130 and more
 _TUMOUR_CHANNELS = 4
+_MOST_CLASSES = 16  # of a label map; an image of 8 bits has a hundred values and more
 
 
 def inspect_file(path: str | Path) -> str:
@@ -83,7 +84,7 @@ def _volume(path: str | DicomSeries) -> Iterator[str]:
     yield from (text for text in warnings if not text.startswith("warning"))
     values = np.asarray(image, dtype=float)
     yield _intensities(values)
-    if np.isfinite(values).all() and len(shape) == 3:
+    if values.size and np.isfinite(values).all() and len(shape) == 3:
         share = float(np.mean([filling_mask(channel).mean() for channel in values]))
         yield (
             f"background: {100 * share:.0f} % of the voxels" if share else "background: none, content up to the border"
@@ -92,6 +93,8 @@ def _volume(path: str | DicomSeries) -> Iterator[str]:
     CheckVolumed("image", num_channels=channels)(loaded)
     if warning := check_spacing(sizes, shape):
         yield f"warning: {warning}"
+    if found := _classes(values):
+        yield f"warning: its values are the whole numbers {found} alone: a label map, and no image."
     yield f"suits: {_bundles(image, sizes * shape)}"
 
 
@@ -108,6 +111,7 @@ def _place(path: str | Path) -> Iterator[str]:
     try:
         opened: Any = nib.load(path)
     except nib.filebasedimages.ImageFileError:  # of a format that others read
+        yield f"format: .{ending(path)}"
         return
     place = place_of(opened)
     yield f"format: {type(opened).__name__}, {opened.get_data_dtype()}, unit of lengths: {place.unit}"
@@ -131,6 +135,14 @@ def _intensities(values: np.ndarray) -> str:
     )
 
 
+def _classes(values: np.ndarray) -> str:
+    """The values of a volume that has few, all of them whole numbers, as label maps have."""
+    found = np.unique(values)
+    if len(found) > _MOST_CLASSES or (found != np.round(found)).any():
+        return ""
+    return ", ".join(f"{value:g}" for value in found)
+
+
 def _bundles(image: Any, extent_mm: np.ndarray) -> str:
     if image.shape[0] == _TUMOUR_CHANNELS:
         return "brain_tumor_mri_*, if its channels are FLAIR, T1, T1 with gadolinium, T2"
@@ -142,7 +154,7 @@ def _bundles(image: Any, extent_mm: np.ndarray) -> str:
     try:
         CheckSkullStrippedd()({"image": image})
     except ValueError:
-        return f"no bundle as it is: {litres:.1f} L differ from the background, a whole head; strip the skull first"
+        return f"no bundle as it is: {litres:.1f} L are no background, a whole head; strip the skull first"
     return f"brain_structures_mri_*, if it is a T1 brain without skull ({litres:.1f} L of content)"
 
 

@@ -19,10 +19,12 @@ from equivariant_nets.data.checks import CHANNEL_FILES, check_same_grid
 from equivariant_nets.data.dicom.packages import is_dicom
 from equivariant_nets.data.dicom.reader import DicomReader
 from equivariant_nets.data.dicom.series import DicomSeries
-from equivariant_nets.data.formats import is_kind, reader_of
+from equivariant_nets.data.formats import check_compression, is_kind, reader_of
 from equivariant_nets.data.notices import FileFault
 
 __all__ = ["LoadVolumed"]
+
+_OF_MINC_2 = "h5py"  # which nibabel imports to read it
 
 # Where pydicom is installed, but not what this reader of MONAI needs, it reads nothing, and warns at each LoadImage.
 if not is_nvimgcodec_available():
@@ -98,6 +100,10 @@ class _LoadVolume(LoadImage):
         except FileFault as error:
             raise ValueError(f"{name}: {error}") from None
         except Exception as error:  # readers fail with errors of any type: zlib.error, EOFError, OSError, KeyError...
+            if isinstance(error, ModuleNotFoundError) and error.name == _OF_MINC_2:
+                raise ValueError(
+                    f"{name}: MINC 2 needs a package that is not installed: pip install {_OF_MINC_2}."
+                ) from None
             cause = (str(error).strip() or "no details").splitlines()[0]
             good = ".png or .tif" if is_kind(files[0], "photographs") else ".nii.gz"
             raise ValueError(
@@ -118,8 +124,9 @@ class _LoadVolume(LoadImage):
         """One reader alone, whose error says why; MONAI would try others behind it."""
         if not self.auto_select:
             return self.readers[-1]
-        reader = reader_of(file)
-        return LoadImage(reader).readers[-1] if reader else None
+        reader = LoadImage(reader_of(file)).readers[-1]
+        check_compression(file)
+        return reader
 
 
 def _concatenated(images: list[torch.Tensor], files: list[str]) -> torch.Tensor:

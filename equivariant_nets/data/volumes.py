@@ -44,6 +44,10 @@ class VolumeReader(NibabelReader):
                 warn_once(_logger, f"{name}: {warning}")
         return images if len(images) > 1 else images[0]
 
+    def _get_meta_dict(self, img: Any) -> dict:
+        # MONAI knows the headers of NIfTI, Analyze and FreeSurfer alone.
+        return super()._get_meta_dict(img) if hasattr(img.header, "as_byteswapped") else {}
+
     def _get_affine(self, img: Any) -> np.ndarray:
         return np.array(place_of(img).affine_mm)
 

@@ -46,7 +46,7 @@ def test_a_brain_passes_and_a_whole_head_does_not(volumes):
 
 def test_the_message_names_the_file_the_litres_and_the_way_out(volumes):
     with pytest.raises(
-        ValueError, match=r"t1weighted\.nii\.gz: 5\.\d L .* up to 2\.3 L.*whole head.*SynthStrip.*--check_"
+        ValueError, match=r"t1weighted\.nii\.gz: [45]\.\d L .* up to 2\.3 L.*whole head.*SynthStrip.*--check_"
     ):
         CheckSkullStrippedd()({"image": volumes["head"]})
     image = volumes["head"]
@@ -131,6 +131,12 @@ def test_noise_in_the_air_counts_but_padding_does_not_hide_it(volumes):
 def test_rounding_around_a_brain_is_no_head(volumes):
     noise = torch.rand(volumes["brain"].shape, generator=torch.Generator().manual_seed(0)) * 1e-3
     assert passes(changed(volumes["brain"], volumes["brain"].as_tensor() + noise))
+
+
+def test_a_background_of_noise_far_below_the_brain_is_one_in_a_large_canvas(volumes):
+    brain = torch.nn.functional.pad(volumes["brain"].as_tensor(), (10,) * 6)
+    noise = torch.rand(brain.shape, generator=torch.Generator().manual_seed(0)) * 0.008 * brain[brain > 0].median()
+    assert passes(changed(volumes["brain"], torch.where(brain > 0, brain, noise)))
 
 
 def test_a_small_volume_is_no_error(volumes):

@@ -129,6 +129,16 @@ def test_all_that_can_be_read_is_taken_and_companions_are_said(tmp_path, caplog)
         image_datalist(tmp_path, kind="films")
 
 
+def test_of_an_image_of_two_files_that_of_the_voxels_is_listed(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    images = ["a.nii.bz2", "b+orig.BRIK.gz", "c.REC", "d.img.gz", "e.mnc"]
+    for name in (*images, "b+orig.HEAD", "c.PAR", "d.hdr", "motion.par"):
+        (tmp_path / name).touch()
+    assert [Path(item["image"]).name for item in image_datalist(tmp_path)] == images
+    assert "1 files are left out, for they are no such images: motion.par" in caplog.text
+    assert [case_name(name) for name in images] == ["a", "b+orig", "c", "d", "e"]
+
+
 def test_folders_without_images_are_named(tmp_path):
     (tmp_path / "0001.dcm").touch()
     with pytest.raises(

@@ -177,6 +177,18 @@ def test_a_stripped_brain_is_the_same_whatever_its_background_is(background):
     assert (result[~found] == 0).all()
 
 
+@pytest.mark.parametrize("background", [-1024.0, -300.0, 0.0, 5.0])
+def test_no_background_leaves_a_step_that_resampling_smears(background):
+    volume, brain = stripped()
+    file = torch.from_numpy(np.where(brain, volume, background))[None]
+    zeroed = ZeroBackgroundd("image")({"image": file})["image"]
+    resampled, expected = (
+        torch.nn.functional.avg_pool3d(v.double(), 2) for v in (zeroed, torch.from_numpy(volume)[None])
+    )
+    results = [np.asarray(NormalizeIntensity(nonzero=True)(v)) for v in (resampled, expected)]
+    np.testing.assert_allclose(*results, atol=0.6)
+
+
 @pytest.mark.parametrize("written", [lambda v: v, lambda v: v.clip(0), lambda v: v.clip(0).round().astype(np.int16)])
 def test_a_stripped_brain_that_splines_turned_is_found_as_before(written):
     """They ring about the background, on both sides of it, as windowed sinc does."""

@@ -5,6 +5,7 @@ As a script it prints docs/inputs.md.
 # ruff: noqa: E501 -- a kind is a line of a table
 
 from collections.abc import Callable
+from pathlib import Path
 from shutil import copyfile
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from dicom_series import write_series
 from PIL import Image
+from scipy.io import netcdf_file
 
 SIZE = (12, 14, 13)
 AFFINE = np.array([[-1.0, 0, 0, 30], [0, 1, 0, -40], [0, 0, 1.2, 5], [0, 0, 0, 1]])
@@ -109,17 +111,76 @@ def raw(content, name="file.nii.gz"):
     return write
 
 
-def nrrd_file(folder):
-    import nrrd
+def nrrd_file(space="left-posterior-superior", signs=(-1, -1, 1), values=VALUES):
+    """The signs turn the axes of NIfTI, to the right, front and up, to those of the space."""
 
-    to_lps = np.diag([-1, -1, 1.0])
-    header = {
-        "space": "left-posterior-superior",
-        "space directions": (to_lps @ AFFINE[:3, :3]).T,
-        "space origin": to_lps @ AFFINE[:3, 3],
-    }
-    nrrd.write(str(folder / "file.nrrd"), VALUES, header)
-    return folder / "file.nrrd"
+    def write(folder):
+        import nrrd
+
+        to_space = np.diag(np.array(signs, dtype=float))
+        directions = (to_space @ AFFINE[:3, :3]).T
+        extra = np.full((values.ndim - 3, 3), np.nan)  # axes that are none of space
+        header = {
+            "space": space,
+            "space directions": np.concatenate([extra, directions]),
+            "space origin": to_space @ AFFINE[:3, 3],
+            "kinds": ["list"] * len(extra) + ["domain"] * 3,
+        }
+        nrrd.write(str(folder / "file.nrrd"), values, header if space else {"spacings": [1.0, 1.0, 1.2]})
+        return folder / "file.nrrd"
+
+    return write
+
+
+def metaimage(folder):
+    """As ITK writes it, in axes to the left, back and up."""
+    fields = {
+        "ObjectType": "Image", "NDims": 3, "BinaryData": True, "BinaryDataByteOrderMSB": False,
+        "TransformMatrix": "1 0 0 0 -1 0 0 0 1", "Offset": "-30 40 5", "AnatomicalOrientation": "RPI",
+        "ElementSpacing": "1 1 1.2", "DimSize": " ".join(map(str, SIZE)), "ElementType": "MET_SHORT",
+        "ElementDataFile": "LOCAL",
+    }  # fmt: skip
+    header = "".join(f"{name} = {value}\n" for name, value in fields.items())
+    (folder / "file.mha").write_bytes(header.encode() + VALUES.tobytes("F"))
+    return folder / "file.mha"
+
+
+def of_nibabel(name, *endings):
+    """A file of nibabel's own tests, and those beside it; the first ending is given."""
+
+    def write(folder):
+        for ending in endings:
+            copyfile(Path(nib.__file__).parent / "tests" / "data" / f"{name}{ending}", folder / f"file{ending}")
+        return folder / f"file{endings[0]}"
+
+    return write
+
+
+def minc(folder):
+    """MINC 1 is a NetCDF file, whose axes are named."""
+    with netcdf_file(folder / "file.mnc", "w") as file:
+        for name, size, step, start in zip("zyx", SIZE[::-1], (1.2, 1, -1), (5, -40, 30), strict=True):
+            file.createDimension(f"{name}space", size)
+            axis = file.createVariable(f"{name}space", "f8", ())
+            axis.step, axis.start, axis.spacing = float(step), float(start), b"regular__"
+        image = file.createVariable("image", "i2", ("zspace", "yspace", "xspace"))
+        image[:] = VALUES.T
+        image.signtype, image.valid_range = b"signed__", np.array([0, 200], dtype=np.float64)
+        for name, value in (("image-min", 0.0), ("image-max", 200.0)):
+            file.createVariable(name, "f8", ()).data[...] = value
+    return folder / "file.mnc"
+
+
+def renamed(write, name, change=bytes):
+    """A file under another name, with its content changed."""
+
+    def write_again(folder):
+        path = write(folder)
+        content = change(path.read_bytes())
+        path.unlink()
+        return raw(content, name)(folder)
+
+    return write_again
 
 
 def series(slices=VALUES, change=None, text=False, **options):
@@ -178,6 +239,17 @@ SHEARED = "degrees from perpendicular"
 APART = "sform (code"
 NO_PATIENT = "the file does not say how its patient lies"
 
+
+def _with_its_type(values, affine):
+    return nib.Nifti1Image(values, affine, dtype=values.dtype)
+
+
+def _linked(file):
+    link = file.with_name("link.to.file.nii.gz")
+    link.symlink_to(file)
+    return link
+
+
 VOLUMES = [
     Kind("NIfTI, .nii.gz", nifti()),
     Kind("NIfTI, .nii", nifti(name="file.nii")),
@@ -187,7 +259,18 @@ VOLUMES = [
     Kind("file name in capitals, .NII", nifti(name="FILE.NII")),
     Kind("FreeSurfer, .mgz", lambda folder: _saved(nib.MGHImage(VALUES, AFFINE), folder / "file.mgz")),
     Kind("FreeSurfer, .mgh", lambda folder: _saved(nib.MGHImage(VALUES, AFFINE), folder / "file.mgh")),
-    Kind("NRRD", nrrd_file, needs="nrrd", note="with `pip install pynrrd`"),
+    Kind("NIfTI, .nii.bz2", nifti(name="file.nii.bz2")),
+    Kind("MINC 1, .mnc", minc),
+    Kind("MINC 2, .mnc, without its package", of_nibabel("minc2_1_scale", ".mnc"), "pip install h5py", needs="!h5py"),
+    Kind("AFNI, .BRIK and .HEAD, three volumes", of_nibabel("example4d+orig", ".BRIK.gz", ".HEAD"), "the number of channels is 3", "slices 3 mm thick"),
+    Kind("Philips, .PAR and .REC, three volumes", of_nibabel("phantom_EPI_asc_CLEAR_2_1", ".REC", ".PAR"), "the number of channels is 3", "slices 8 mm thick"),
+    Kind("NRRD", nrrd_file(), needs="nrrd", note="with `pip install pynrrd`"),
+    Kind("NRRD in the space right-anterior-superior", nrrd_file("right-anterior-superior", (1, 1, 1)), needs="nrrd"),
+    Kind("NRRD in the space LAS", nrrd_file("LAS", (-1, 1, 1)), needs="nrrd"),
+    Kind("NRRD in a space of the scanner", nrrd_file("scanner-xyz"), "the space 'scanner-xyz'", needs="nrrd"),
+    Kind("NRRD without a place", nrrd_file(""), "its header has no field 'space'", needs="nrrd"),
+    Kind("NRRD of three volumes", nrrd_file(values=np.stack([VALUES] * 3)), "it has 4 axes of the kinds list, domain, domain, domain", needs="nrrd"),
+    Kind("MetaImage, .mha", metaimage, needs="itk", note="with `pip install itk`"),
     Kind("MetaImage, .mha, without its package", raw(b"ObjectType = Image", "file.mha"), "pip install itk", needs="!itk"),
     Kind("DICOM series: its folder, or a file of it", series(name="{}", order=range(12, -1, -1), text=True), needs="highdicom", note="with `pip install pydicom highdicom`; see dicom.md"),
     Kind("DICOM series, RLE", series(syntax="1.2.840.10008.1.2.5"), needs="highdicom"),
@@ -237,6 +320,22 @@ VOLUMES = [
     Kind("a NaN", nifti(with_voxel(np.nan)), "1 of 2184 voxels are NaN or infinite"),
     Kind("an infinite voxel", nifti(with_voxel(np.inf)), "1 of 2184 voxels are NaN or infinite"),
     Kind("all voxels alike", nifti(np.full(SIZE, 7, np.int16)), "all voxels of channel 0 are 7"),
+    Kind("uint64", nifti(VALUES.astype(np.uint64), image_class=_with_its_type)),
+    Kind("the slope 0, which means none", raw_header(scl_slope=0)),
+    Kind("a slope of NaN, which means none", raw_header(scl_slope=np.nan)),
+    Kind("negative voxel sizes in pixdim", raw_header(pixdim=[-1, -1, 1, 1.2, 0, 0, 0, 0])),
+    Kind("qfac 0 in pixdim; no sform", raw_header(pixdim=[0, 1, 1, 1.2, 0, 0, 0, 0], sform_code=0), OTHER, note="qfac is 1"),
+    Kind("no voxels: a size of 0", raw_header(dim=[3, 0, 14, 13, 1, 1, 1, 1]), "the shape is"),
+    Kind("more bytes than the header says", renamed(nifti(name="file.nii"), "file.long.nii", lambda content: content + b"more")),
+    Kind("fewer bytes than the header says", renamed(nifti(name="file.nii"), "file.short.nii", lambda content: content[:-9]), "cannot be read"),
+    Kind(".nii.gz cut off", renamed(nifti(), "file.short.nii.gz", lambda content: content[:-99]), "cannot be read"),
+    Kind(".nii called .nii.gz", renamed(nifti(name="file.nii"), "file.plain.nii.gz"), "it is not compressed by gzip, as its name says"),
+    Kind(".nii.gz called .nii", renamed(nifti(), "file.packed.nii"), "Rename it to end with .nii.gz"),
+    Kind(".nii.gz called .1", renamed(nifti(), "file.1"), "its name has the ending .1, by which no image is known"),
+    Kind("arrays of numpy, .npy", raw(b"\x93NUMPY", "file.npy"), "its name has the ending .npy, by which no image is known"),
+    Kind("a name in Japanese, with spaces and dots", nifti(name="海馬 左 v1.2 (1).nii.gz")),
+    Kind("a symbolic link", lambda folder: _linked(nifti()(folder))),
+    Kind("a link to nothing", lambda folder: _linked(folder / "no.file.nii.gz"), "does not exist"),
     Kind("an empty file", raw(b""), "cannot be read"),
     Kind("text called .nii.gz", raw(b"not an image"), "cannot be read"),
 ]  # fmt: skip
@@ -267,6 +366,10 @@ LABEL_MAPS = [
     Kind("float64", nifti(LABELS.astype(np.float64))),
     Kind("0.9999999 instead of 1", nifti(LABELS * np.float32(0.9999999))),
     Kind("1.0000153, by a slope", slope(LABELS, 1.0000153)),
+    Kind("uint64", nifti(LABELS.astype(np.uint64), image_class=_with_its_type)),
+    Kind("int64", nifti(LABELS.astype(np.int64), image_class=_with_its_type)),
+    Kind("(x, y, z, 1)", nifti(LABELS[..., None])),
+    Kind("a NaN", nifti(np.where(LABELS == 2, np.float32(np.nan), LABELS)), "voxels are NaN or infinite"),
     Kind("0.002 mm beside the image", nifti(LABELS, moved(0.002))),
     Kind("0.05 mm beside the image", nifti(LABELS, moved(0.05)), note="takes the image's place"),
     Kind("2 mm beside the image", nifti(LABELS, moved(2)), "the affine differs from that of"),

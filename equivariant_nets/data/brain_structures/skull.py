@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from equivariant_nets.data.checks import describe_volume
+from equivariant_nets.data.filling import filling_mask
 from equivariant_nets.settings import is_on
 
 __all__ = ["CheckSkullStrippedd", "foreground", "foreground_litres"]
@@ -19,7 +20,6 @@ __all__ = ["CheckSkullStrippedd", "foreground", "foreground_litres"]
 # The insides of the largest adult skulls measure about 2 L, and a stripped brain is smaller: 1.2 to 1.6 L in the 20
 # volumes of MICCAI 2012. An adult's head with the face is 3 L and more.
 _MAX_LITRES = 2.3
-_TOLERANCE = 0.01  # of the mean difference from the background: above rounding and ringing, below the noise in air
 _MM3_PER_LITRE = 1e6
 
 
@@ -27,10 +27,10 @@ class CheckSkullStrippedd(MapTransform):
     """Refuse images of a whole head, and return all others unchanged.
 
     It stands behind :class:`~equivariant_nets.data.LoadVolumed` and ``CheckVolumed``, where images (C, D, H, W) have
-    the values and the affine of the file. The background is the most frequent value on the faces of the volume: the
-    constant around a stripped brain, whichever it is, also where a tight crop lets the brain touch the faces. What
-    differs from it is measured in litres. Noise in the air around a head differs, too, so that nearly all of the volume
-    counts then. Voxels of an image without metadata are taken as 1 mm wide.
+    the values and the affine of the file. The background is what :func:`~equivariant_nets.data.filling_mask` finds: the
+    constant around a stripped brain, whichever it is, also where a tight crop lets the brain touch the faces. All else
+    is measured in litres. Noise in the air around a head is no constant, so that nearly all of the volume counts then.
+    Voxels of an image without metadata are taken as 1 mm wide.
 
     The size is all that is looked at. So a head passes where less than ``max_litres`` of it is in the volume and the
     air is set to a constant: that of a small child, or one that was defaced and cropped tightly. So does every crop
@@ -38,11 +38,11 @@ class CheckSkullStrippedd(MapTransform):
 
     Args:
         keys: keys of the images.
-        max_litres: how much of an image may differ from its background.
+        max_litres: how much of an image may be no background.
         enabled: False turns the check off.
 
     Raises:
-        ValueError: ``max_litres`` is not positive; on call, more of an image differs from its background.
+        ValueError: ``max_litres`` is not positive; on call, more of an image is no background.
     """
 
     def __init__(
@@ -62,31 +62,29 @@ class CheckSkullStrippedd(MapTransform):
         for key in self.key_iterator(d) if self.enabled else ():
             litres, background = foreground_litres(d[key])
             if litres > self.max_litres:
+                filled = "no background" if np.isnan(background) else f"not its background of {background:g}"
                 raise ValueError(
-                    f"{describe_volume(d[key], key)}: {litres:.1f} L of the image differ from its background "
-                    f"({background:g}, the most frequent value on its faces); legal are up to {self.max_litres:g} L, "
-                    "since no brain is larger: this is a whole head, or its background is not constant. Strip the "
-                    "skull first, with SynthStrip or HD-BET for example. If the image is stripped, turn this check "
-                    "off (enabled=False): --check_skull False."
+                    f"{describe_volume(d[key], key)}: {litres:.1f} L of the image are {filled}; legal are up to "
+                    f"{self.max_litres:g} L, since no brain is larger: this is a whole head, or its background is not "
+                    "constant. Strip the skull first, with SynthStrip or HD-BET for example. If the image is stripped, "
+                    "turn this check off (enabled=False): --check_skull False."
                 )
         return d
 
 
 def foreground_litres(image: Any) -> tuple[float, float]:
-    """How much of an image (C, D, H, W) differs from its background, in litres, and the background's value.
+    """How much of an image (C, D, H, W) is no background, in litres, and the background's value; NaN without one.
 
     Of several channels, those of the one where it is most.
     """
     channels = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     affine = np.asarray(image.affine)[:3, :3] if isinstance(image, MetaTensor) else np.eye(3)
     voxel_litres = abs(float(np.linalg.det(affine))) / _MM3_PER_LITRE
-    return max((voxel_litres * np.count_nonzero(mask), background) for mask, background in map(foreground, channels))
+    parts = ((voxel_litres * np.count_nonzero(mask), background) for mask, background in map(foreground, channels))
+    return max(parts, key=lambda part: part[0])
 
 
 def foreground(volume: np.ndarray) -> tuple[np.ndarray, float]:
-    """Where a volume (D, H, W) differs from its background, booleans, and the background's value."""
-    faces = [volume.take((0, -1), axis=axis).ravel() for axis in range(volume.ndim)]
-    values, counts = np.unique(np.concatenate(faces), return_counts=True)
-    background = values[counts.argmax()]
-    difference = np.abs(np.subtract(volume, background, dtype=np.float32))
-    return difference > _TOLERANCE * difference.mean(), float(background)
+    """Where a volume (D, H, W) is no background, booleans, and the background's value, which is NaN without one."""
+    filling = filling_mask(volume)
+    return ~filling, float(np.median(volume[filling])) if filling.any() else float("nan")

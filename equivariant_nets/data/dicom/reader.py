@@ -48,10 +48,10 @@ class DicomReader(ImageReader):
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
         """The volume of a series."""
+        check_packages()
         import highdicom as hd
         import pydicom
 
-        check_packages()
         files = tuple(map(str, ensure_tuple(data)))
         if len(files) == 1:
             files = series_at(files[0]).files

@@ -21,6 +21,7 @@ _OUTLIER = 5.0
 _LEAST = 1e-3  # so that no content is 0, as filling is
 _DEVIATIONS = 3.29  # from the 5th to the 95th percentile of a normal distribution
 _RING = 0.12  # of the distance of content from filling, the most by which cubic splines ring, and other kernels less
+_GAP = 0.5  # of the range of the content; 0.35 in BraTS 2021, 0.17 in MICCAI 2012
 _RINGS = 4  # voxels that they reach
 
 
@@ -129,7 +130,7 @@ class ZeroBackgroundd(MapTransform):
 
     Returns:
         the item, with images of the same shape in float32. Where the background was 0 and the least value, and not
-        further below the content than this is wide, the content keeps its values; otherwise they are shifted.
+        further below the content than half of its range, the content keeps its values; otherwise they are shifted.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -143,8 +144,8 @@ def _zeroed(values: np.ndarray) -> np.ndarray:
     background = float(np.median(values[filling]))
     content = _content_with_rings(values - background, filling)
     low, first, high = np.percentile(values[content], (0.1, 1, 99.9))
-    # Further below the content than this is wide, the background is no dark tissue: interpolation would smear the gap.
-    base = background if background <= first and low - background <= high - low else low
+    # Interpolation would smear a gap between background and content. Brains as they are stripped have less than this.
+    base = background if background <= first and low - background <= _GAP * (high - low) else low
     return np.where(content, np.maximum(values - base, _LEAST * (high - base)), 0.0)
 
 

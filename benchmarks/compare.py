@@ -1,7 +1,7 @@
 """Compare ratios that `speed.py` measured with those of `reference.csv`, and flag what got worse.
 
     python benchmarks/speed.py --output now.json
-    python benchmarks/compare.py now.json [more.json ...] [--tolerance 0.1] [--write]
+    python benchmarks/compare.py now.json [--tolerance 0.1] [--write]
 
 A ratio is a network's time or memory by that of its reference, both measured in one run: it carries over to similar
 machines, and a larger one is worse. ``--write`` makes what was measured the reference, and keeps the rows that

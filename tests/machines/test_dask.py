@@ -217,9 +217,7 @@ def test_what_cannot_work_is_told(cluster, tmp_path):
     stranger = cluster.worker(PYTHONPATH=str(tmp_path))
     cluster_of = Cluster(cluster.address, tmp_path)
     wait_for(lambda: len(cluster_of.client.scheduler_info()["workers"]) == 3)
-    with pytest.raises(
-        RuntimeError, match=r"cannot take part: ModuleNotFoundError.*No module named 'equivariant_nets\."
-    ):
+    with pytest.raises(RuntimeError, match=r"cannot take part: (ImportError|ModuleNotFoundError).*'equivariant_nets"):
         cluster_of.__enter__()
     stranger.kill()
     assert not list(tmp_path.glob(".shared-*"))

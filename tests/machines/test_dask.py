@@ -207,6 +207,8 @@ def test_an_experiment_loses_nothing_and_repeats_nothing(cluster, tmp_path):
 def test_what_cannot_work_is_told(cluster, tmp_path):
     with pytest.raises(ValueError, match=r"No Dask scheduler answers at 'nowhere'\. Start one by `dask scheduler`"):
         Cluster("nowhere", tmp_path)
+    cluster_of = Cluster(cluster.address, tmp_path)
+    wait_for(lambda: len(cluster_of.client.scheduler_info()["workers"]) == 2)
     with (
         pytest.raises(RuntimeError, match=f"The worker .* cannot take part: there is no folder {tmp_path}/data"),
         Cluster(cluster.address, tmp_path, [tmp_path / "data"]),
@@ -215,7 +217,6 @@ def test_what_cannot_work_is_told(cluster, tmp_path):
     (tmp_path / "equivariant_nets").mkdir()
     (tmp_path / "equivariant_nets" / "__init__.py").touch()  # in place of the package
     stranger = cluster.worker(PYTHONPATH=str(tmp_path))
-    cluster_of = Cluster(cluster.address, tmp_path)
     wait_for(lambda: len(cluster_of.client.scheduler_info()["workers"]) == 3)
     with pytest.raises(RuntimeError, match=r"cannot take part: (ImportError|ModuleNotFoundError).*'equivariant_nets"):
         cluster_of.__enter__()

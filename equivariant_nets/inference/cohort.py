@@ -8,7 +8,9 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +117,13 @@ class SaveSegmentationd(SaveImaged):
         return d
 
 
+class _Loaded(NamedTuple):
+    warnings: list[str]
+    made_of: dict[str, str] = {}
+    batch: Any = None
+    error: Exception | None = None
+
+
 class CohortEvaluator(SupervisedEvaluator):
     """MONAI's evaluator for many images without labels: a case that fails is reported, and stops no other.
 
@@ -126,7 +135,8 @@ class CohortEvaluator(SupervisedEvaluator):
     case is finished; when the case is segmented anew, it goes to the hidden folder ``.previous``, as do results of a
     case that now fails. A result that cannot be read to its end is made again, and a case whose results are removed
     while the command runs fails. The cases are dealt out to the processes of ``torch.distributed``, each case
-    to one; one command at a time owns the output folder. Images are loaded one by one.
+    to one; one command at a time owns the output folder. Images are loaded one by one, each while
+    the one before it is segmented.
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
     ``cases.csv`` lists all cases with their status, why those failed that did, the file of the weights, and the
@@ -185,6 +195,9 @@ class CohortEvaluator(SupervisedEvaluator):
         self.writers: list[Any] = [step for step in steps if isinstance(step, kinds)]
         self.cases: dict[int, _Case] = {}
         self.records: dict[int, CaseRecord] = {}
+        self.next_of: dict[int, int] = {}
+        self.loader = ThreadPoolExecutor(1, "load")
+        self.ahead: dict[int, Future[_Loaded]] = {}  # the case that is being loaded, where there is one
         bound_primitive_cache()
         self.owner = FolderLock(self.output_dir)
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, check_output)
@@ -218,6 +231,7 @@ class CohortEvaluator(SupervisedEvaluator):
 
                 segment_on_workers(self, cluster, own)
                 own = []
+        self.next_of = dict(pairwise(own))
         engine.state.epoch_length = len(own)
         engine.set_data(own)
 
@@ -356,12 +370,12 @@ class CohortEvaluator(SupervisedEvaluator):
         problem, warnings, self.score = "", [], {}
         self.keep_folder()
         try:
+            warnings, made_of, engine.state.batch, error = self._take(index)
             record = self._record_file(index)
             self._put_aside(self._changed(index), "was edited by hand")
             record.unlink(missing_ok=True)
-            made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
-            with collected_warnings() as warnings:
-                engine.state.batch = list_data_collate([self.dataset[index]])
+            if error is not None:
+                raise error
             output: Any = super()._iteration(engine, engine.state.batch)
             record.parent.mkdir(parents=True, exist_ok=True)
             results = {path.name: content_of(path) for path in self.cases[index].outputs}
@@ -377,6 +391,21 @@ class CohortEvaluator(SupervisedEvaluator):
         seconds = time.perf_counter() - start
         self._record(index, FAILED if problem else SEGMENTED, seconds, problem, warnings, {} if problem else self.score)
         return output
+
+    def _take(self, index: int) -> _Loaded:
+        """A case, loaded; from now on, its successor is."""
+        loaded = (self.ahead.pop(index, None) or self.loader.submit(self._load, index)).result()
+        if (following := self.next_of.get(index)) is not None:
+            self.ahead[following] = self.loader.submit(self._load, following)
+        return loaded
+
+    def _load(self, index: int) -> _Loaded:
+        with collected_warnings() as warnings:
+            try:
+                made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
+                return _Loaded(warnings, made_of, list_data_collate([self.dataset[index]]))
+            except Exception as error:  # which is that of its case
+                return _Loaded(warnings, error=error)
 
     def keep_folder(self) -> None:
         """Own what is in the place of the output folder, where somebody removed that."""

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from threading import Condition
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -241,13 +242,44 @@ def test_a_run_that_is_stopped_within_a_file_leaves_no_half_of_it(tmp_path, monk
     assert files(output) == [f"{name}_seg.nii.gz" for name in "abc"]
 
 
-def test_images_are_loaded_one_by_one(tmp_path, monkeypatch):
-    folder, events = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), []
-    load, save = LoadVolumed.__call__, SaveSegmentationd.__call__
-    monkeypatch.setattr(LoadVolumed, "__call__", lambda *args: [events.append("load"), load(*args)][1])
+def test_one_image_is_loaded_ahead_while_another_is_segmented(tmp_path, monkeypatch):
+    folder, events, loaded = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abcd")), [], Condition()
+    load, save, forward = LoadVolumed.__call__, SaveSegmentationd.__call__, Threshold.forward
+
+    def loading(*args):
+        with loaded:
+            events.append("load")
+            loaded.notify()
+        return load(*args)
+
+    def segmenting(*args):
+        due = min(4, events.count("save") + 2)
+        with loaded:
+            assert loaded.wait_for(lambda: events.count("load") == due, timeout=60), f"{events}, while this one computes"
+        return forward(*args)
+
+    monkeypatch.setattr(LoadVolumed, "__call__", loading)
+    monkeypatch.setattr(Threshold, "forward", segmenting)
     monkeypatch.setattr(SaveSegmentationd, "__call__", lambda *args: [events.append("save"), save(*args)][1])
-    segment(folder, tmp_path / "out")
-    assert events == ["load", "save", "load", "save"]
+    assert set(segment(folder, tmp_path / "out").values()) == {"segmented"}
+    assert events == ["load", "load", "save", "load", "save", "load", "save", "save"]
+
+
+def test_what_is_loaded_ahead_stays_with_its_case(tmp_path):
+    folder = write_images(tmp_path / "in", *(f"{name}.nii.gz" for name in "abcde"))
+    nib.save(nib.Nifti1Image(np.random.rand(9, 7, 8).astype(np.float32), np.eye(4)), folder / "b.nii.gz")  # no memory
+    thick = nib.Nifti1Image(np.random.rand(6, 7, 8).astype(np.float32), np.diag([1, 1, 5, 1]))
+    nib.save(thick, folder / "c.nii.gz")
+    (folder / "d.nii.gz").write_bytes((folder / "d.nii.gz").read_bytes()[:100])
+    with pytest.raises(CohortError, match="2 of 5 cases failed"):
+        segment(folder, tmp_path / "out")
+    rows = {Path(row["image"]).name[0]: row for row in table(tmp_path / "out")}
+    assert [name for name, row in rows.items() if row["warnings"]] == ["c"]
+    assert "out of memory" in rows["b"]["problem"]
+    assert "d.nii.gz" in rows["d"]["problem"]
+    for name in "ae":
+        found = nib.load(tmp_path / "out" / f"{name}_seg.nii.gz").get_fdata()
+        assert np.array_equal(found, nib.load(folder / f"{name}.nii.gz").get_fdata() > 0.5)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])

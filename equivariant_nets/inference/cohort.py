@@ -119,9 +119,9 @@ class SaveSegmentationd(SaveImaged):
 
 class _Loaded(NamedTuple):
     warnings: list[str]
-    made_of: dict[str, str] = {}
-    batch: Any = None
-    error: Exception | None = None
+    made_of: dict[str, str]
+    batch: Any
+    error: Exception | None
 
 
 class CohortEvaluator(SupervisedEvaluator):
@@ -367,7 +367,8 @@ class CohortEvaluator(SupervisedEvaluator):
 
     def _iteration(self, engine: Any, index: Any) -> Any:
         start = time.perf_counter()
-        problem, warnings, self.score = "", [], {}
+        problem, self.score = "", {}
+        warnings: list[str] = []
         self.keep_folder()
         try:
             warnings, made_of, engine.state.batch, error = self._take(index)
@@ -403,9 +404,9 @@ class CohortEvaluator(SupervisedEvaluator):
         with collected_warnings() as warnings:
             try:
                 made_of = self._made_of(index)  # before it is read: what is replaced meanwhile is another input
-                return _Loaded(warnings, made_of, list_data_collate([self.dataset[index]]))
+                return _Loaded(warnings, made_of, list_data_collate([self.dataset[index]]), None)
             except Exception as error:  # which is that of its case
-                return _Loaded(warnings, error=error)
+                return _Loaded(warnings, {}, None, error)
 
     def keep_folder(self) -> None:
         """Own what is in the place of the output folder, where somebody removed that."""

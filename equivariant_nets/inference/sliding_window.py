@@ -13,6 +13,9 @@ import monai.inferers
 import torch
 
 from equivariant_nets.inference.memory import SlidingWindowMemory
+from equivariant_nets.networks.materialize import materialize
+from equivariant_nets.networks.scale_pyramid import ScalePyramid
+from equivariant_nets.networks.unet import UNet
 from equivariant_nets.types import Features
 
 __all__ = ["SlidingWindowInferer"]
@@ -31,6 +34,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
 
     A volume may lie on the CPU, with ``sw_device`` that of the network; its output then lies there too. Where an input
     on a GPU leaves too little memory for stitching, that moves to the CPU, for later volumes of this size as well.
+    Without gradients, a network of this package in evaluation mode is materialized for all windows.
     Whether all will fit is estimated before the first window, once for each shape.
 
     Args:
@@ -60,6 +64,8 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
             fitting.roi_weight_map = None  # it was made for windows of the largest size
         if not (torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()):
             fitting._check_memory(inputs, network)
+        if any(n < whole for n, whole in zip(fitting.roi_size, size, strict=True)):
+            network = _materialized(network)
         result = super(SlidingWindowInferer, fitting).__call__(inputs, network, *args, **kwargs)
         self.cpu_thresh, self.buffer_steps = fitting.cpu_thresh, fitting.buffer_steps  # with which it fitted
         return result
@@ -105,6 +111,16 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, fitted=weakref.WeakKeyDictionary())
+
+
+def _materialized(network: Callable[..., Any]) -> Callable[..., Any]:
+    """A network of this package as plain convolutions, of fewer operations, where it does nothing but infer."""
+    if torch.is_grad_enabled() or not isinstance(network, UNet | ScalePyramid):
+        return network
+    # Dropout that samples would cease to, and a hook would hear nothing.
+    if any(part.training or part._forward_hooks or part._forward_pre_hooks for part in network.modules()):
+        return network
+    return materialize(network)
 
 
 def _smaller(window: Sequence[int], step: int = 16) -> Iterator[tuple[int, ...]]:

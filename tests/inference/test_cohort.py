@@ -255,7 +255,9 @@ def test_one_image_is_loaded_ahead_while_another_is_segmented(tmp_path, monkeypa
     def segmenting(*args):
         due = min(4, events.count("save") + 2)
         with loaded:
-            assert loaded.wait_for(lambda: events.count("load") == due, timeout=60), f"{events}, while this one computes"
+            assert loaded.wait_for(lambda: events.count("load") == due, timeout=60), (
+                f"{events}, while this one computes"
+            )
         return forward(*args)
 
     monkeypatch.setattr(LoadVolumed, "__call__", loading)

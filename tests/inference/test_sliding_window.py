@@ -5,15 +5,19 @@ import itertools
 import logging
 import pickle
 import re
+from collections import Counter
 
 import monai.inferers.inferer as monai_inferers
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from equivariant_nets import SteerableUNet, materialize
+from equivariant_nets import ScalePyramid, SteerableUNet, materialize
 from equivariant_nets.equivariance import equivariance_error
 from equivariant_nets.inference import memory
 from equivariant_nets.inference.sliding_window import SlidingWindowInferer
+from equivariant_nets.networks.steerable.convolution import Convolution
+from equivariant_nets.networks.steerable.dropout import Dropout
 from equivariant_nets.rotations import lattice_rotations
 from equivariant_nets.training.precision import AutocastInferer
 
@@ -90,6 +94,56 @@ def test_a_steerable_network_stays_exactly_equivariant_below_and_above_the_roi(s
     windows = inferer((roi_size,) * 3)
     for matrix in lattice_rotations()[1::5]:
         assert equivariance_error(lambda x: windows(x, network), noise(*size), matrix) < 1e-7  # float32 weights
+
+
+class Operations(TorchDispatchMode):
+    """How often each operation of torch runs."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+    def __enter__(self):
+        self.counts = Counter()
+        return super().__enter__()
+
+
+@pytest.mark.parametrize("kind", ["steerable", "pyramid"])
+def test_windows_are_segmented_without_a_look_at_the_weights(kind):
+    """On a GPU each operation is a launch, and a comparison, of weights with those that a kernel is of, a wait."""
+    network = SteerableUNet(features="2x0e+1x1e", depth=1, dropout=0.5, normalization="batch").eval()
+    if kind == "pyramid":
+        network = ScalePyramid(network, enlarged=1, reduced=0).eval()
+    counts = []
+    for size in [(20, 12, 9), (40, 12, 9)]:
+        x, windows = noise(*size).float(), inferer()
+        with torch.no_grad():
+            expected = windows(x, lambda window: network(window))
+            windows(x, network)  # which checks the memory, once
+            with Operations() as operations:
+                found = windows(x, network)
+        counts.append(operations.counts)
+        assert torch.linalg.norm(found - expected) < 1e-5 * torch.linalg.norm(expected)
+    fewer, more = counts
+    assert more["aten.convolution.default"] > 1.5 * fewer["aten.convolution.default"] > 0
+    for name in ("aten.equal.default", "aten.masked_scatter.default", "aten.index.Tensor"):
+        assert more[name] == fewer[name] < 30, name  # of the network, once
+
+
+@pytest.mark.parametrize("why", ["gradients", "dropout that samples", "a hook"])
+def test_a_network_is_left_as_it_is_where_it_does_more_than_infer(why):
+    network, heard = SteerableUNet(features="2x0e+1x1e", depth=1, dropout=0.5).eval(), []
+    x = noise(12, 8, 8).float()
+    for module in network.modules():
+        if why == "a hook" and isinstance(module, Convolution):
+            module.register_forward_hook(lambda *_: heard.append(1))
+        if why == "dropout that samples" and isinstance(module, Dropout):
+            module.train()
+    with torch.set_grad_enabled(why == "gradients"):
+        first, second = (inferer()(x, network) for _ in range(2))
+    assert first.requires_grad == (why == "gradients")
+    assert torch.equal(first, second) == (why != "dropout that samples")
+    assert bool(heard) == (why == "a hook")
 
 
 def test_an_inferer_is_left_as_it_was_even_by_an_error():

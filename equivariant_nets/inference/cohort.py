@@ -135,8 +135,7 @@ class CohortEvaluator(SupervisedEvaluator):
     case is finished; when the case is segmented anew, it goes to the hidden folder ``.previous``, as do results of a
     case that now fails. A result that cannot be read to its end is made again, and a case whose results are removed
     while the command runs fails. The cases are dealt out to the processes of ``torch.distributed``, each case
-    to one; one command at a time owns the output folder. Images are loaded one by one, each while
-    the one before it is segmented.
+    to one; one command at a time owns the output folder. Images are loaded one by one.
 
     What an earlier run wrote is never taken for an image, also where ``output_dir`` lies inside ``dataset_dir``.
     ``cases.csv`` lists all cases with their status, why those failed that did, the file of the weights, and the
@@ -150,6 +149,8 @@ class CohortEvaluator(SupervisedEvaluator):
         val_handlers: previews of a ``PreviewSaver`` among them are results too.
         overwrite: segment finished cases again. On a command line, ``true`` or ``false``.
         agreement: scores each segmentation, by a column of ``cases.csv``; None for no score.
+        load_ahead: load a case while the one before it is segmented, in a thread. None does so where the network is on
+            a GPU: on a CPU the two compute on the same cores.
         dask: address of a Dask scheduler, whose workers segment the cases; None segments them here. A worker computes
             on its GPU, where it has one.
         others: as for ``monai.engines.SupervisedEvaluator``.
@@ -171,6 +172,7 @@ class CohortEvaluator(SupervisedEvaluator):
         val_handlers: Sequence[Any] = (),
         overwrite: bool | str = False,
         agreement: TurnedAgreement | None = None,
+        load_ahead: bool | str | None = None,
         dask: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -195,6 +197,10 @@ class CohortEvaluator(SupervisedEvaluator):
         self.writers: list[Any] = [step for step in steps if isinstance(step, kinds)]
         self.cases: dict[int, _Case] = {}
         self.records: dict[int, CaseRecord] = {}
+        if load_ahead is None:
+            self.load_ahead = next(self.network.parameters(), torch.empty(0)).device.type != "cpu"
+        else:
+            self.load_ahead = is_on("load_ahead", load_ahead)
         self.next_of: dict[int, int] = {}
         self.loader = ThreadPoolExecutor(1, "load")
         self.ahead: dict[int, Future[_Loaded]] = {}  # the case that is being loaded, where there is one
@@ -231,7 +237,7 @@ class CohortEvaluator(SupervisedEvaluator):
 
                 segment_on_workers(self, cluster, own)
                 own = []
-        self.next_of = dict(pairwise(own))
+        self.next_of = dict(pairwise(own)) if self.load_ahead else {}
         engine.state.epoch_length = len(own)
         engine.set_data(own)
 
@@ -394,7 +400,7 @@ class CohortEvaluator(SupervisedEvaluator):
         return output
 
     def _take(self, index: int) -> _Loaded:
-        """A case, loaded; from now on, its successor is."""
+        """A case, loaded; from now on its successor is, where cases are loaded ahead."""
         loaded = (self.ahead.pop(index, None) or self.loader.submit(self._load, index)).result()
         if (following := self.next_of.get(index)) is not None:
             self.ahead[following] = self.loader.submit(self._load, following)

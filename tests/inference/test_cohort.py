@@ -263,8 +263,19 @@ def test_one_image_is_loaded_ahead_while_another_is_segmented(tmp_path, monkeypa
     monkeypatch.setattr(LoadVolumed, "__call__", loading)
     monkeypatch.setattr(Threshold, "forward", segmenting)
     monkeypatch.setattr(SaveSegmentationd, "__call__", lambda *args: [events.append("save"), save(*args)][1])
-    assert set(segment(folder, tmp_path / "out").values()) == {"segmented"}
+    assert set(segment(folder, tmp_path / "out", load_ahead=True).values()) == {"segmented"}
     assert events == ["load", "load", "save", "load", "save", "load", "save", "save"]
+
+
+def test_on_a_cpu_images_are_loaded_one_by_one_and_on_a_gpu_ahead(tmp_path, monkeypatch):
+    folder, events = write_images(tmp_path / "in", "a.nii.gz", "b.nii.gz"), []
+    load, save = LoadVolumed.__call__, SaveSegmentationd.__call__
+    monkeypatch.setattr(LoadVolumed, "__call__", lambda *args: [events.append("load"), load(*args)][1])
+    monkeypatch.setattr(SaveSegmentationd, "__call__", lambda *args: [events.append("save"), save(*args)][1])
+    segment(folder, tmp_path / "out")
+    assert events == ["load", "save", "load", "save"]
+    monkeypatch.setattr(Threshold, "parameters", lambda self: iter([torch.empty(1, device="meta")]))
+    assert evaluator(folder, tmp_path / "gpu").load_ahead
 
 
 def test_what_is_loaded_ahead_stays_with_its_case(tmp_path):
@@ -274,7 +285,7 @@ def test_what_is_loaded_ahead_stays_with_its_case(tmp_path):
     nib.save(thick, folder / "c.nii.gz")
     (folder / "d.nii.gz").write_bytes((folder / "d.nii.gz").read_bytes()[:100])
     with pytest.raises(CohortError, match="2 of 5 cases failed"):
-        segment(folder, tmp_path / "out")
+        segment(folder, tmp_path / "out", load_ahead="true")
     rows = {Path(row["image"]).name[0]: row for row in table(tmp_path / "out")}
     assert [name for name, row in rows.items() if row["warnings"]] == ["c"]
     assert "out of memory" in rows["b"]["problem"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import torch
-from bundle_commands import BUNDLES, bundle_run
+from bundle_commands import BUNDLES, BundleRun, bundle_runs
 from monai.metrics import compute_dice
 from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
 from tqdm import tqdm
@@ -92,9 +92,13 @@ def segment_poses(posed: Mapping[str, PosedBrain], images: Path, folder: Path) -
         images: the folder that it wrote.
         folder: receives a folder of each network, with its segmentations as files.
     """
+    runs = {
+        network: BundleRun(bundle, ["inference.json"], {"dataset_dir": images, "output_dir": folder / network})
+        for network, bundle in NETWORKS.items()
+    }
+    bundle_runs(runs, folder, [folder / network / f"{name}_seg.nii.gz" for network in NETWORKS for name in posed])
     answers = {}
-    for network, bundle in NETWORKS.items():
-        bundle_run(bundle, ["inference.json"], dataset_dir=images, output_dir=folder / network)
+    for network in NETWORKS:
         labels = {}
         for name, brain in tqdm(posed.items(), desc="turning back", unit="pose"):
             label: Any = nib.load(folder / network / f"{name}_seg.nii.gz")

@@ -18,6 +18,7 @@ from cyclopts.types import ExistingFile
 from template_brain import NOTICE, fetch_template
 
 from equivariant_nets.cli import command_line
+from equivariant_nets.errors import find_cause
 from equivariant_nets.evaluation.plots import plot_rotation_curves
 from equivariant_nets.evaluation.tables import summarize_rotation_table
 from equivariant_nets.pictures import three_planes
@@ -47,7 +48,10 @@ class Part(NamedTuple):
 
 def show_brain(brain: Path, notice: str, folder: Path) -> Part:
     """Segment a brain in several poses by the shipped networks, and draw what they find."""
-    posed = write_poses(brain, folder / "poses")
+    try:
+        posed = write_poses(brain, folder / "poses")
+    except RuntimeError as error:  # of a transform
+        raise SystemExit(find_cause(error).text) from error
     answers = segment_poses(posed, folder / "poses", folder)
     notes = [*HOW, *([notice] if notice else [])]
     picture = draw_brain(posed, answers, ROWS, notes, folder / "brain.png")

@@ -80,10 +80,31 @@ def test_without_a_package_index_the_demo_says_so_and_a_failing_step_stops_it(tm
     assert "The command above failed" in done.stderr
 
 
+def test_a_brain_that_is_none_is_an_error_that_says_why(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((24, 28, 20), np.float32), np.eye(4)), tmp_path / "flat.nii.gz")
+    done = run(tmp_path, f"--brain={tmp_path / 'flat.nii.gz'}")
+    assert done.returncode == 1
+    assert "flat.nii.gz" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_network_that_fails_is_told_with_what_it_said(tmp_path, parts, capsys):
+    from bundle_commands import BundleRun, bundle_runs
+
+    brain_poses, _ = parts
+    paths = {"dataset_dir": tmp_path / "nowhere", "output_dir": tmp_path / "out"}
+    runs = {name: BundleRun(bundle, ["inference.json"], paths) for name, bundle in brain_poses.NETWORKS.items()}
+    with pytest.raises(
+        SystemExit, match=r"so3_segmentation failed with exit code 1; the last lines of .*equivariant\.log"
+    ):
+        bundle_runs(runs, tmp_path / "logs", [tmp_path / "never"])
+    assert "nowhere" in capsys.readouterr().err.splitlines()[-2]
+
+
 def test_an_answer_that_turns_with_the_brain_agrees_and_one_that_stays_does_not(tmp_path, brain, parts, monkeypatch):
     brain_poses, brain_picture = parts
 
-    def segment(bundle, configs, dataset_dir, output_dir):
+    def segment(bundle, dataset_dir, output_dir):
         """By intensity, which turns with the brain; or always the same, which does not."""
         output_dir.mkdir()
         for file in dataset_dir.iterdir():
@@ -94,7 +115,12 @@ def test_an_answer_that_turns_with_the_brain_agrees_and_one_that_stays_does_not(
                 label[tuple(slice(n // 3, n // 2) for n in label.shape)] = 1
             nib.save(nib.Nifti1Image(label, volume.affine), output_dir / file.name.replace(".nii", "_seg.nii"))
 
-    monkeypatch.setattr(brain_poses, "bundle_run", segment)
+    def segment_all(runs, folder, results):
+        for run in runs.values():
+            segment(run.bundle, **run.overrides)
+        assert all(path.is_file() for path in results)
+
+    monkeypatch.setattr(brain_poses, "bundle_runs", segment_all)
     posed = brain_poses.write_poses(brain, tmp_path / "poses")
     size = posed["upright"].image.shape  # to the right, front and top, of 1 mm, and nothing beside the brain
     assert size == pytest.approx((3 * 18, 3 * 22, 3 * 16), abs=3)

@@ -104,7 +104,7 @@ def test_a_network_that_fails_is_told_with_what_it_said(tmp_path, parts, capsys)
 def test_an_answer_that_turns_with_the_brain_agrees_and_one_that_stays_does_not(tmp_path, brain, parts, monkeypatch):
     brain_poses, brain_picture = parts
 
-    def segment(bundle, dataset_dir, output_dir):
+    def segment(bundle, dataset_dir, output_dir, roi_size=None):
         """By intensity, which turns with the brain; or always the same, which does not."""
         output_dir.mkdir()
         for file in dataset_dir.iterdir():

@@ -401,7 +401,8 @@ class CohortEvaluator(SupervisedEvaluator):
 
     def _take(self, index: int) -> _Loaded:
         """A case, loaded; from now on its successor is, where cases are loaded ahead."""
-        loaded = (self.ahead.pop(index, None) or self.loader.submit(self._load, index)).result()
+        loading = self.ahead.pop(index, None)
+        loaded = self._load(index) if loading is None else loading.result()
         if (following := self.next_of.get(index)) is not None:
             self.ahead[following] = self.loader.submit(self._load, following)
         return loaded

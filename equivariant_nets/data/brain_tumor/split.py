@@ -47,7 +47,7 @@ def fold_cases(cases: Sequence[Case], fold: int, num_folds: int) -> dict[str, li
     """The cases of each section in one fold of a cross-validation by patient, sorted by name.
 
     The patients, sorted, are cut into ``num_folds`` parts of neighbours, as equal as can be. Part ``fold`` is the test
-    section; the first patient of the next part, which may choose the checkpoint, the validation section.
+    section; the first patient of the next part, which chooses the checkpoint, the validation section.
 
     Args:
         cases: all of them.

@@ -213,6 +213,7 @@ def test_inspect_says_what_a_file_is(tmp_path):
     for line in result.stdout.splitlines():
         current = line if line in said else current
         said[current] += line + "\n"
+    assert said == {path: inspect_file(path) + "\n" for path in said}
     for kind, path in files.values():
         text = said[str(path)]
         assert ("error:" in text) == (kind.gets not in (*READ, "the number of channels is 3")), text

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 import pytest
 import torch
 from photographs import write_chase, write_drive
@@ -284,31 +283,6 @@ def test_memory_over_volumes_is_measured_in_the_order_of_the_volumes(benchmark, 
     assert [row["volumes"] for row in rows] == [2, 4]
     assert all(row["memory, MB"] > 100 for row in rows)
     assert json.loads(output.read_text())["rows"] == rows
-
-
-def test_a_case_of_another_size_keeps_the_spacing_of_its_header(benchmark, tmp_path):
-    script = benchmark("sizes")
-    ball = (np.linalg.norm(np.indices((30, 31, 28)) - 14, axis=0) < 9).astype(np.uint8)
-    header = np.diag([1.0, 1.5, 2.0, 1.0])
-    for kind in ("image", "label"):
-        nib.save(nib.Nifti1Image(ball, header), tmp_path / f"{kind}.nii.gz")
-    case = script["Case"]("ball", tmp_path / "image.nii.gz", tmp_path / "label.nii.gz")
-    for factor, canvas, size in [(0.6, "shrunk", (18, 19, 17)), (0.6, "kept", ball.shape), (1.25, "kept", ball.shape)]:
-        path, label = script["write_case"](case, tmp_path, "resampled", factor, 45, canvas)
-        image = nib.load(path)
-        if canvas == "kept":
-            assert image.shape == label.shape == size
-        assert np.allclose(image.header.get_zooms(), (1, 1.5, 2))
-        assert label.sum() == pytest.approx(factor**3 * ball.sum(), rel=0.05)
-        assert ((image.get_fdata() > 0.5) == label).mean() > 0.98
-
-
-def test_dice_against_size_with_and_without_a_pyramid(benchmark, real_hippocampus):
-    bundle = str(BENCHMARKS.parent / "bundles" / "hippocampus_mri_conventional_segmentation")
-    script = benchmark("sizes")
-    options = {"dataset_dir": str(real_hippocampus), "num_cases": 1, "factors": [0.6, 1.0]}
-    alone, pyramid = (script["sizes"](bundle, pyramid=on, **options) for on in (False, True))
-    assert float(alone[0]["loss"]) > 2 * float(pyramid[0]["loss"])
 
 
 @pytest.fixture

@@ -29,12 +29,12 @@ def curves(path: str, **tables: str) -> str:
 
 
 def scale_summary(path: str) -> str:
-    """Sum up a scale_dice.csv: the mean Dice at each size of the anatomy."""
+    """Sum up a scale_dice.csv, or a poses_dice.csv of sizes: the mean Dice at each size of the anatomy."""
     return _lines(summarize_scale_table(path))
 
 
 def scales(path: str, **tables: str) -> str:
-    """Plot scale_dice.csv files, each given as --NAME FILE, into one PNG."""
+    """Plot scale_dice.csv files, or poses_dice.csv of sizes, each given as --NAME FILE, into one PNG."""
     return str(plot_scale_curves(_given(tables), path))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not of pyplot, which would choose a backend for the user's own figures
 
-from equivariant_nets.evaluation.tables import case_means, mean, read_table, standard_error
+from equivariant_nets.evaluation.tables import case_means, mean, read_sizes, read_table, standard_error
 from equivariant_nets.pictures import save_figure
 
 __all__ = ["plot_rotation_curves", "plot_scale_curves", "plot_vessel_curves"]
@@ -62,13 +62,13 @@ def plot_scale_curves(tables: Mapping[str, str | Path], path: str | Path) -> Pat
     """Plot mean Dice, with its standard error over the cases, against the factor by which the anatomy was resized.
 
     Args:
-        tables: the ``scale_dice.csv`` of each network, by the name that the legend shows.
+        tables: the table of each network, as of :func:`read_sizes`, by the name that the legend shows.
         path: the PNG to write.
     """
     figure = Figure(figsize=(4.5, 3.4))
     axis = figure.subplots()
     for position, (name, table) in enumerate(tables.items()):
-        rows = read_table(table)
+        rows = read_sizes(table)
         _plot_curve(axis, rows, "factor", "dice", color=f"C{position}", label=name, marker="o", markersize=3)
         if position == 0:
             _plot_curve(axis, rows, "factor", "interpolation_dice", **FLOOR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,12 +20,15 @@ __all__ = [
     "ClassMetricsSaver",
     "case_means",
     "group_means",
+    "read_sizes",
     "read_table",
     "standard_error",
     "summarize_rotation_table",
     "summarize_scale_table",
 ]
 
+
+UPRIGHT_AT = re.compile(r"upright|size (?P<size>[\d.e+-]+)")  # names of poses
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -65,9 +69,28 @@ def summarize_rotation_table(table: str | Path, angles_degrees: Sequence[float] 
     return summary
 
 
-def summarize_scale_table(table: str | Path) -> dict[str, float]:
-    """Mean Dice over classes and cases at each factor of size, ``{"1": 0.9, "0.8": 0.85}``."""
+def read_sizes(table: str | Path) -> list[dict[str, str]]:
+    """The rows of a ``scale_dice.csv``; or those of a ``poses_dice.csv`` that are upright, at any size, in its columns.
+
+    Raises:
+        ValueError: the table is neither.
+    """
     rows = read_table(table)
+    if rows and "pose" in rows[0]:
+        found = [(row, UPRIGHT_AT.fullmatch(row["pose"])) for row in rows]
+        return [{**row, "factor": at["size"] or "1", "interpolation_dice": row["floor"]} for row, at in found if at]
+    if not rows or "factor" not in rows[0]:
+        raise ValueError(f"{table} is no table of sizes: give scale_dice.csv, or poses_dice.csv of --poses size:0.7.")
+    return rows
+
+
+def summarize_scale_table(table: str | Path) -> dict[str, float]:
+    """Mean Dice over classes and cases at each factor of size, ``{"1": 0.9, "0.8": 0.85}``.
+
+    Args:
+        table: as of :func:`read_sizes`.
+    """
+    rows = read_sizes(table)
     factors = dict.fromkeys(float(row["factor"]) for row in rows)
     return {f"{f:g}": mean(case_means([r for r in rows if float(r["factor"]) == f], "dice")) for f in factors}
 

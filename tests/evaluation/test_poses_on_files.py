@@ -16,8 +16,9 @@ from fresh import python, run_module
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.transform import Rotation
 
-from equivariant_nets.data import write_phantoms
-from equivariant_nets.evaluation.on_files.cases import Classes, find_cases, match_names
+from equivariant_nets.data import hippocampus_datalist, write_phantoms
+from equivariant_nets.data.datalist import case_name
+from equivariant_nets.evaluation.on_files.cases import Case, Classes, find_cases, match_names
 from equivariant_nets.evaluation.on_files.command import poses
 from equivariant_nets.evaluation.on_files.measure import Settings, measure
 from equivariant_nets.evaluation.on_files.models import BundleModel, FileModel, Model
@@ -105,7 +106,9 @@ def centre(file):
     return nib.affines.apply_affine(file.affine, (np.array(file.shape) - 1) / 2)
 
 
-@pytest.mark.parametrize("pose", named_poses("coronal:30,random:1")[1:], ids=lambda pose: pose.kind)
+@pytest.mark.parametrize(
+    "pose", named_poses("coronal:30,random:1,size:1.3,random:1@1.2")[1:], ids=lambda pose: pose.group
+)
 @pytest.mark.parametrize("affine", ["isotropic", "other order", "long voxels"])
 def test_a_turned_file_holds_the_body_turned_in_the_world_under_the_same_header(affine, pose, tmp_path):
     write_cases(tmp_path, AFFINES[affine])
@@ -113,7 +116,7 @@ def test_a_turned_file_holds_the_body_turned_in_the_world_under_the_same_header(
     assert np.array_equal(turned.affine, source.affine)
     voxels = np.stack(np.meshgrid(*map(np.arange, turned.shape), indexing="ij"), -1)
     points = nib.affines.apply_affine(turned.affine, voxels) - centre(turned)
-    points = points @ pose.rotation("a") + centre(source)  # the inverse rotation, of rows
+    points = points @ pose.rotation("a") / pose.size + centre(source)  # the inverse rotation, of rows
     origin = nib.affines.apply_affine(np.linalg.inv(source.affine), points)
     axes = [np.arange(n) for n in source.shape]
     expected = RegularGridInterpolator(axes, source.get_fdata(), bounds_error=False, fill_value=-90.0)(origin)
@@ -121,6 +124,44 @@ def test_a_turned_file_holds_the_body_turned_in_the_world_under_the_same_header(
     clear = np.abs(outermost) > 1e-6  # a voxel on the border itself is a matter of rounding
     assert np.allclose(turned.get_fdata()[clear], expected[clear], atol=1e-3)
     assert sum(turned.shape) > sum(source.shape)
+
+
+@pytest.mark.parametrize("canvas", ["whole", "same"])
+@pytest.mark.parametrize("affine", AFFINES)
+def test_a_smaller_body_has_its_volume_and_place_under_the_same_header(affine, canvas, tmp_path):
+    write_cases(tmp_path, AFFINES[affine])
+    (pose,) = named_poses("size:0.7")[1:]
+    source = nib.load(tmp_path / "images" / "a.nii.gz")
+    small = written(tmp_path, "a", pose, Turning(fill=10, canvas=canvas))
+    assert np.array_equal(small.affine, source.affine)
+    assert small.shape == (SIZE if canvas == "same" else (11, 13, 10))
+    for sign in (1, -1):  # of each class, which lie on both sides of the background
+        bodies = [sign * (file.get_fdata() - 10).clip(*sorted((0, sign * 1e3))) for file in (source, small)]
+        mass = [body.sum() for body in bodies]
+        assert mass[1] / mass[0] == pytest.approx(0.7**3, rel=0.05)
+        inside = [np.stack(np.nonzero(body >= 0), -1) for body in bodies]
+        places = [
+            np.average(voxels, axis=0, weights=body.ravel()) - (np.array(body.shape) - 1) / 2
+            for voxels, body in zip(inside, bodies, strict=True)
+        ]
+        assert np.allclose(places[1], 0.7 * places[0], atol=0.2)  # voxels, of the same affine
+
+
+def test_a_turn_at_a_size_is_both(folders):
+    turn, both, small = named_poses("axial:90,axial:90@0.7,size:0.7")[1:]
+    assert [pose.group for pose in (turn, both, small)] == ["plane", "plane at size 0.7", "size 0.7"]
+    one = written(folders, "a", small).get_fdata()
+    assert np.allclose(written(folders, "a", both).get_fdata(), np.rot90(one, 1, (0, 1)), atol=1e-3)
+    assert [pose.name for pose in named_poses("size:1+0.5,axial:45@1,size:0.5")] == ["upright", "size 0.5", "axial 45"]
+
+
+def test_what_is_shrunk_is_filtered_before(folders):
+    """Stripes of one voxel become grey, not wide stripes."""
+    stripes = np.where(np.arange(SIZE[0]) % 2, 100.0, 0.0)[:, None, None] * np.ones(SIZE)
+    nib.save(nib.Nifti1Image(stripes, np.eye(4)), folders / "images" / "a.nii.gz")
+    (pose,) = named_poses("size:0.4")[1:]
+    small = written(folders, "a", pose, Turning(fill="border")).get_fdata()
+    assert np.abs(small[1:-1] - 50).max() < 12
 
 
 @pytest.mark.parametrize("affine", [name for name in AFFINES if name != "long voxels"])
@@ -193,13 +234,16 @@ def test_random_turns_are_those_of_the_seed_and_the_case():
 
 
 def test_a_threshold_reaches_the_floor_and_a_model_of_places_is_caught(folders):
-    chosen = named_poses("lattice,planes:45,random:2,orders,header:30")
+    chosen = named_poses("lattice,planes:45,random:2,orders,header:30,size:1.25+0.8,axial:45@1.25")
     rows = scores(folders, Threshold(), chosen, Turning(fill=10), jobs=2)
     assert [(row.pose, row.case) for row in rows[::2]] == [
         (pose.name, case) for pose in chosen for case in ("a", "a_1")
     ]
-    exact = [row for row in rows if row.kind not in ("plane", "random")]
+    exact = [row for row in rows if row.kind in ("upright", "lattice", "order", "header")]
     assert {(row.dice, row.floor, row.rmse) for row in exact} == {(1.0, 1.0, 0.0)}
+    resized = [row for row in rows if "size" in row.kind]
+    assert {row.kind for row in resized} == {"size 1.25", "size 0.8", "plane at size 1.25"}
+    assert min(row.dice for row in resized) > 0.85
     turned = [row for row in rows if row.kind in ("plane", "random")]
     assert min(row.floor for row in turned) < 1
     assert min(row.dice - row.floor for row in turned) > -0.05
@@ -326,6 +370,12 @@ BAD = {
     "no network": ({"command": None, "model": "m.pt"}, "--model m.pt is no file"),
     "foreign option": ({"normalization": "none"}, "--normalization does not go with --command"),
     "pose": ({"poses": "axial"}, "'axial', which is no pose"),
+    "no size": ({"poses": "size"}, "'size', which is no pose"),
+    "size of nothing": ({"poses": "size:0"}, "the size '0'. Legal are numbers from 0.1 to 10"),
+    "size in words": ({"poses": "size:0.7+small"}, "the size '0.7+small'"),
+    "turn at no size": ({"poses": "axial:45@"}, "the size ''"),
+    "turn at two sizes": ({"poses": "axial:45@0.7+0.8"}, "'axial:45@0.7+0.8': behind a turn stands one size"),
+    "header at a size": ({"poses": "header:30@0.7"}, "header:30 takes no size"),
     "classes": ({"classes": "1-2"}, "'1-2', which is no class"),
     "fill": ({"fill": "black"}, "--fill 'black' is not legal"),
     "canvas": ({"canvas": "small"}, "--canvas 'small' is not legal"),
@@ -456,3 +506,20 @@ def test_the_bundle_finds_the_same_in_the_world_however_the_voxels_are_stored(tm
     rows = measure(settings, cases, [UPRIGHT, order], tmp_path / "out").rows
     assert min(row.dice for row in rows) > 0.5
     assert {row.rmse for row in rows} == {0.0}
+
+
+def test_a_pyramid_keeps_what_its_network_loses_when_a_real_anatomy_shrinks(real_hippocampus, tmp_path):
+    cases = [
+        Case(case_name(item["image"]), Path(item["image"]), Path(item["label"]))
+        for item in hippocampus_datalist(real_hippocampus, "test")[:1]
+    ]
+    pyramid = """--network '{"_target_": "equivariant_nets.ScalePyramid", "network": "$@network_def.to(@device)"}'"""
+    losses = []
+    for name, options in (("alone", ""), ("pyramid", pyramid)):
+        model = BundleModel(BUNDLES / "hippocampus_mri_conventional_segmentation", options)
+        settings = Settings(model, Classes.parse("1,2"), Turning())
+        rows = measure(settings, cases, named_poses("size:0.6"), tmp_path / name).rows
+        upright, small = (np.mean([row.dice for row in rows if row.kind == kind]) for kind in ("upright", "size 0.6"))
+        assert upright > 0.7
+        losses.append(upright - small)
+    assert losses[0] > 2 * losses[1]

@@ -53,6 +53,21 @@ def test_a_summary_of_sizes_is_the_mean_over_cases_of_their_means(scale_table):
     assert summarize_scale_table(scale_table) == pytest.approx({"1": (0.8 + 0.4) / 2, "0.85": (0.5 + 0.3) / 2})
 
 
+def test_sizes_of_files_are_read_as_those_of_arrays(scale_table, tmp_path):
+    columns = ["case", "pose", "kind", "angle_degrees", "class", "dice", "floor", "rmse"]
+    rows = [list(row.values()) for row in read_table(scale_table)]
+    names = {"1.0": "upright", "0.85": "size 0.85"}
+    files = [(case, names[factor], names[factor], 0, *scores, 0) for case, factor, *scores in rows]
+    turned = ("axial 45", "axial 45 at size 0.85")
+    others = [(case, name, "plane", 45, "x", 0, 0, 0) for case in "ab" for name in turned]
+    table = write_table(tmp_path / "poses_dice.csv", [*files, *others], columns)
+    assert summarize_scale_table(table) == summarize_scale_table(scale_table)
+    both = [picture(plot_scale_curves({"a": path}, tmp_path / "scales.png")) for path in (table, scale_table)]
+    assert np.array_equal(*both)
+    with pytest.raises(ValueError, match=r"rotation\.csv is no table of sizes: give"):
+        summarize_scale_table(write_table(tmp_path / "rotation.csv", [("a", "axial", 0, "x", 1, 1)]))
+
+
 def test_curves_of_sizes_show_every_network_and_the_floor(scale_table, tmp_path):
     rows = [list(row.values()) for row in read_table(scale_table)]
     changed = [[*row[:4], 0.5] for row in rows]

@@ -173,7 +173,7 @@ class _Run:
 
     def _made_of(self, case: Case, pose: Pose) -> str:
         turning = asdict(self.settings.turning.of(pose))
-        turn = [pose.name, pose.kind, pose.rotation(case.name).round(9).tolist()]
+        turn = [pose.name, pose.kind, pose.rotation(case.name).round(9).tolist(), pose.size]
         return digest([self.model_settings, self.settings.classes.text, turning, turn, case.name, self.content[case]])
 
     def _segment(self, pose: Pose, cases: list[Case], work: Path, own: Path, record: dict[str, Any]) -> Iterator[str]:
@@ -225,7 +225,7 @@ class _Run:
             nib.save(nib.Nifti1Image(prediction.astype(np.int32), place.affine), unfinished)
         scores = class_scores(classes, codes, turned, (place.back().label(turned), upright), carried)
         angle = pose.angle_degrees(case.name)
-        return [Row(case.name, pose.name, pose.kind, angle, *score) for score in scores]
+        return [Row(case.name, pose.name, pose.group, angle, *score) for score in scores]
 
 
 def load_mask(folder: Path, case: Case, pose: Pose) -> np.ndarray:

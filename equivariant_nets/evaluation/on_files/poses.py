@@ -1,4 +1,4 @@
-"""Poses of a patient by name: turns of the voxels, orders of the voxels, turned headers."""
+"""Poses of a patient by name: turns of the voxels, orders of the voxels, turned headers; and sizes of the anatomy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -22,6 +22,7 @@ SETS = {
 }
 CONE_HALF_ANGLE_DEGREES = 60.0
 CONE_REFINEMENTS = 2
+SIZES = (0.1, 10.0)
 TURNS = ("upright", "lattice", "plane", "cone", "random")  # kinds that turn the patient; the others tell it otherwise
 
 
@@ -36,12 +37,14 @@ class Pose:
             so; ``header``: the voxels stay, and the header says that the patient lies otherwise.
         matrix: the rotation (3, 3) of the body, in its right-anterior-superior axes; None draws one for each case.
         seed: two whole numbers from 0 that a random rotation is drawn by, with the name of the case.
+        size: of the anatomy over its own. The header keeps its spacing, so that the anatomy changes in voxels and mm.
     """
 
     name: str
     kind: str
     matrix: np.ndarray | None
     seed: tuple[int, int] = (0, 0)
+    size: float = 1.0
 
     def rotation(self, case: str) -> np.ndarray:
         """The rotation (3, 3) of a case. It depends on no other case, and not on how many there are."""
@@ -57,6 +60,13 @@ class Pose:
     def folder(self) -> str:
         """The name as that of a folder."""
         return self.name.replace(" ", "_")
+
+    @property
+    def group(self) -> str:
+        """The kind and the size, which stand in a row of the table together."""
+        if self.size == 1:
+            return self.kind
+        return f"{'' if self.kind == UPRIGHT.kind else f'{self.kind} at '}size {self.size:g}"
 
 
 UPRIGHT = Pose("upright", "upright", np.eye(3))
@@ -75,6 +85,8 @@ def named_poses(text: str, seed: int = 0) -> list[Pose]:
             - ``random:8``: so many rotations of each case, drawn uniformly from SO(3).
             - ``orders``: the 23 other orders of the voxels of the same handedness, under a header that tells them.
             - ``header:30``: the header turned by an angle about the diagonal of the body axes.
+            - ``size:0.7+1.25``: the anatomy at a part or a multiple of its size.
+            - ``axial:45@0.7``, ``random:8@0.7``, ...: turned, and at that size.
         seed: of the random rotations, from 0.
 
     The cone is that of "A Bispectral 3D U-Net for Rotation Robustness in Medical Segmentation" (TGI3 2024): the corners
@@ -98,6 +110,16 @@ def named_poses(text: str, seed: int = 0) -> list[Pose]:
 
 
 def _poses(part: str, text: str, seed: int) -> Iterator[Pose]:
+    turn, at, size = part.partition("@")
+    if at:
+        factor, *others = _sizes(size, text)
+        if others:
+            raise ValueError(f"--poses {text!r} holds {part!r}: behind a turn stands one size, as in axial:45@0.7.")
+        for pose in _poses(turn, text, seed):
+            if pose.kind not in TURNS or pose.size != 1:
+                raise ValueError(f"--poses {text!r} holds {part!r}: {turn} takes no size. Turns do: axial:45@0.7.")
+            yield _resized(pose, factor)
+        return
     name, _, values = part.partition(":")
     numbers = _numbers(values)
     if name in ("planes", *PLANES) and numbers:
@@ -109,6 +131,9 @@ def _poses(part: str, text: str, seed: int) -> Iterator[Pose]:
     elif name == "header" and len(numbers) == 1:
         axis = np.ones(3) / np.sqrt(3)
         yield Pose(f"header {numbers[0]:g}", "header", Rotation.from_rotvec(np.deg2rad(numbers[0]) * axis).as_matrix())
+    elif name == "size" and values:
+        for factor in _sizes(values, text):
+            yield _resized(UPRIGHT, factor)
     elif part == "upright":
         yield UPRIGHT
     elif part in ("lattice", "orders"):
@@ -120,8 +145,9 @@ def _poses(part: str, text: str, seed: int) -> Iterator[Pose]:
     else:
         raise ValueError(
             f"--poses {text!r} holds {part!r}, which is no pose. Legal are the sets {', '.join(SETS)}, and upright, "
-            "lattice, planes:45+90 or axial:45, coronal:45, sagittal:45 (degrees), cone, random:8 (how many), orders "
-            "and header:30 (degrees), with commas between them."
+            "lattice, planes:45+90 or axial:45, coronal:45, sagittal:45 (degrees), cone, random:8 (how many), orders, "
+            "header:30 (degrees), size:0.7+1.25 (of the anatomy over its own) and a turn at a size, axial:45@0.7, with "
+            "commas between them."
         )
 
 
@@ -129,6 +155,24 @@ def _numbers(text: str) -> list[float]:
     """The numbers between plus signs; none where one of them is no number."""
     parts = text.split("+")
     return [float(part) for part in parts] if all(re.fullmatch(r"-?\d+(\.\d+)?", part) for part in parts) else []
+
+
+def _sizes(text: str, poses: str) -> list[float]:
+    """The sizes between plus signs."""
+    sizes = _numbers(text)
+    if not sizes or min(sizes) < SIZES[0] or max(sizes) > SIZES[1]:
+        raise ValueError(
+            f"--poses {poses!r} holds the size {text!r}. Legal are numbers from {SIZES[0]:g} to {SIZES[1]:g}, the size "
+            "of the anatomy over its own, with plus signs between them: size:0.7+1.25; behind a turn one: axial:45@0.7."
+        )
+    return sizes
+
+
+def _resized(pose: Pose, size: float) -> Pose:
+    if size == 1:
+        return pose
+    name = f"size {size:g}" if pose is UPRIGHT else f"{pose.name} at size {size:g}"
+    return replace(pose, name=name, size=size)
 
 
 def _cone() -> Iterator[Pose]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from equivariant_nets.evaluation.on_files.poses import Pose
 
@@ -26,7 +26,8 @@ class Turning:
         interpolation: of images, ``linear`` or ``cubic`` (a spline of order three).
         fill: what lies beyond the border of an image: ``lowest``, its lowest value, ``border``, its border continued
             outwards, or a number. Beyond a label map lies 0.
-        canvas: ``whole`` grows to hold all of the turned volume; ``same`` keeps its size, and loses corners.
+        canvas: ``whole`` grows to hold all of the turned volume, and shrinks and grows with the anatomy; ``same`` keeps
+            its size, and loses corners.
 
     Raises:
         ValueError: one of them is something else.
@@ -91,7 +92,7 @@ class Placement:
         if pose.kind == "header":
             return cls(np.eye(3), size, size, _turned_header(affine, rotation, size))
         axes = _body_axes(affine, in_mm=pose.kind != "order")
-        to_canvas = _whole_if_close(np.linalg.inv(axes) @ rotation @ axes)
+        to_canvas = _whole_if_close(pose.size * np.linalg.inv(axes) @ rotation @ axes)
         own = np.ceil(np.abs(to_canvas) @ np.array(size) - 1e-6)
         new_size = tuple(int(n) for n in own) if canvas == "whole" or pose.kind == "order" else size
         placed = cls(_whole_if_close(np.linalg.inv(to_canvas)), new_size, size, affine)
@@ -102,8 +103,12 @@ class Placement:
         return placed
 
     def image(self, volume: np.ndarray, turning: Turning) -> np.ndarray:
-        """An image (C, X, Y, Z) in the pose, as float32."""
-        channels = [self._resample(channel, ORDERS[turning.interpolation], turning.fill) for channel in volume]
+        """An image (C, X, Y, Z) in the pose, as float32; filtered before, where the anatomy shrinks."""
+        fill = [float(channel.min()) if turning.fill == "lowest" else turning.fill for channel in volume]
+        if sigma := self._filter:
+            volume = np.stack([gaussian_filter(channel.astype(np.float64), sigma) for channel in volume])
+        order = ORDERS[turning.interpolation]
+        channels = [self._resample(channel, order, value) for channel, value in zip(volume, fill, strict=True)]
         return np.stack(channels).astype(np.float32)
 
     def label(self, label: np.ndarray) -> np.ndarray:
@@ -130,6 +135,12 @@ class Placement:
         is_permutation = ((lattice == np.round(lattice)).all()) and (np.abs(lattice).sum(0) == 1).all()
         return bool(is_permutation and tuple((np.abs(lattice.T) @ self.source_size).astype(int)) == self.size)
 
+    @property
+    def _filter(self) -> float:
+        """Standard deviation in voxels of the Gaussian against aliasing, that of MONAI's ``Resize``; 0 for none."""
+        shrunk = abs(np.linalg.det(self.to_source)) ** (1 / 3)
+        return max(0.0, (float(shrunk.round(9)) - 1) / 2)
+
     def _permuted(self, volume: np.ndarray) -> np.ndarray:
         axes = np.abs(self.to_source).argmax(0)
         flipped = tuple(axis for axis in range(3) if self.to_source[axes[axis], axis] < 0)
@@ -142,7 +153,7 @@ class Placement:
         if self._is_exact:
             return self._permuted(volume)
         mode = "nearest" if fill == "border" else "constant"
-        value = 0.0 if fill == "border" else float(volume.min() if fill == "lowest" else fill)
+        value = 0.0 if fill == "border" else float(fill)
         source = volume.astype(np.float64)
         return affine_transform(source, self.to_source, self._offset(), self.size, order=order, mode=mode, cval=value)
 

@@ -8,6 +8,7 @@ from equivariant_nets.data.brain_structures import (
     StructuresFromLabelsd,
     brain_structures_datalist,
     check_brain_structures,
+    target_structures,
     write_brain_phantoms,
 )
 from equivariant_nets.data.brain_tumor import (
@@ -76,6 +77,7 @@ __all__ = [
     "phantom",
     "phantom_datalist",
     "retina_datalist",
+    "target_structures",
     "task_datalist",
     "tumor_image_datalist",
     "tumor_phantom",

@@ -13,7 +13,7 @@ from monai.data import FolderLayout
 from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 
-from equivariant_nets.data.dicom.codes import CONCEPTS
+from equivariant_nets.data.dicom.codes import is_known
 from equivariant_nets.data.dicom.segmentation import Algorithm, write_segmentation
 from equivariant_nets.data.dicom.series import SERIES_FILES
 from equivariant_nets.data.images import images_folder
@@ -74,7 +74,7 @@ class SaveDicomSegd(MapTransform):
             path = self.path_of(meta)
             if path is None:
                 continue
-            if unknown := [name for name in self.segment_names if name.lower() not in CONCEPTS]:
+            if unknown := [name for name in self.segment_names if not is_known(name)]:
                 note_once(_logger, f"No code is known for {', '.join(unknown)}: coded as an anatomical structure.")
             metadata = json.loads(self.metadata_path.read_text(encoding="utf-8"))
             algorithm = Algorithm(metadata["name"], metadata["version"])

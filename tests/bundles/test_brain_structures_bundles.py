@@ -11,7 +11,7 @@ from monai.transforms import Invertd, SpatialPad
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from equivariant_nets import equivariance_error
-from equivariant_nets.data import STRUCTURES, write_brain_phantoms
+from equivariant_nets.data import STRUCTURES, target_structures, write_brain_phantoms
 from equivariant_nets.networks.regular import find_group
 from equivariant_nets.rotations import plane_rotation
 
@@ -72,12 +72,26 @@ def segment(tmp_path, get_bundle, get_network, run_here):
 @pytest.mark.parametrize("name", BRAIN)
 def test_the_classes_are_the_structures(name):
     parser = config(name)
-    assert parser.get("class_names") == list(STRUCTURES)
+    assert parser.get_parsed_content("class_names") == list(STRUCTURES)
     label = torch.arange(8.0).reshape(1, 2, 2, 2)
     item = {"pred": torch.nn.functional.one_hot(label[0].long()).movedim(-1, 0).float(), "label": label}
     result = parser.get_parsed_content("validate#postprocessing")(item)
     assert torch.equal(torch.as_tensor(result["pred"]), torch.as_tensor(result["label"]))
     assert len(result["label"]) == len(STRUCTURES) + 1
+
+
+@pytest.mark.parametrize("name", BRAIN)
+def test_sides_are_classes_of_their_own(name):
+    parser = config(name)
+    parser.update({"targets": "sides"})
+    assert parser.get_parsed_content("class_names") == target_structures("sides")
+    net = parser.get_parsed_content("network_def").eval()
+    with torch.no_grad():
+        assert net(torch.zeros(1, 1, 33, 33, 33)).shape[1] == 14
+    convert = parser.get_parsed_content("validate#preprocessing").transforms
+    (labels,) = [step for step in convert if type(step).__name__ == "StructuresFromLabelsd"]
+    mapped = labels({"label": torch.tensor([[[[47.0, 48, 35]]]]), "convention": "neuromorphometrics"})["label"]
+    assert mapped.flatten().tolist() == [4, 3, 13]
 
 
 def test_both_layouts_give_the_same_training_items(shared_brains):

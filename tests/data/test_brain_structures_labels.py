@@ -12,6 +12,7 @@ from equivariant_nets.data import (
     LoadVolumed,
     StructuresFromLabelsd,
     brain_structures_datalist,
+    target_structures,
     write_brain_phantoms,
 )
 
@@ -36,6 +37,13 @@ FREESURFER = {
     53: "Right-Hippocampus",
 }
 CONVENTIONS = tuple(LABEL_TABLES)
+# The second one of labels.csv, of the challenge: the values of a pair follow each other, right and left.
+SIDES_OF = {
+    "freesurfer": {value: name.split("-")[0].lower() for value, name in FREESURFER.items() if value != 16},
+    "neuromorphometrics": {
+        first + left: "left" if left else "right" for first in (36, 38, 40, 47, 51, 55, 57) for left in (0, 1)
+    },
+}
 SIZE = (24, 28, 24)
 
 
@@ -90,6 +98,53 @@ def test_the_label_given_is_not_changed_and_arrays_are_legal():
     assert given.flatten().tolist() == [0, 35, 207]
     assert isinstance(result, np.ndarray)
     assert result.flatten().tolist() == [0, 7, 0]
+
+
+def sides_of(label, convention):
+    return StructuresFromLabelsd(targets="sides")({"label": label, "convention": convention})["label"]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_sides_are_the_structures_left_and_right(convention):
+    values = volume(torch.arange(256))
+    sides, united = sides_of(values, convention).long(), classes(torch.arange(256), convention).long()
+    names = ["", *target_structures("sides")]
+    assert len(names) == 14
+    for value, (side, structure) in enumerate(zip(sides.flatten().tolist(), united.flatten().tolist(), strict=True)):
+        assert bool(side) == bool(structure)
+        if side:
+            name = names[side].removeprefix("left ").removeprefix("right ").removesuffix("s")
+            assert STRUCTURES[structure - 1].removesuffix("s") == name
+            told = SIDES_OF[convention].get(value)
+            assert (told is None) == (name == "brain stem")
+            assert told is None or names[side].startswith(told)
+
+
+def test_targets_are_told_where_they_are_not_legal():
+    with pytest.raises(ValueError, match="targets='left' is not legal; choose one of structures and sides"):
+        StructuresFromLabelsd(targets="left")
+
+
+def test_left_is_left_in_the_world(folders):
+    load = Compose([LoadVolumed("label"), StructuresFromLabelsd(targets="sides")])
+    for folder in folders.values():
+        check_left_is_left(load(brain_structures_datalist(folder)[0])["label"])
+
+
+def test_left_is_left_in_real_brain_structures(real_brain_structures):
+    load = Compose([LoadVolumed("label"), StructuresFromLabelsd(targets="sides")])
+    for section in ("training", "validation", "test"):
+        for item in brain_structures_datalist(real_brain_structures, section):
+            check_left_is_left(load(item)["label"])
+
+
+def check_left_is_left(label):
+    x = {}
+    for value, name in enumerate(target_structures("sides"), start=1):
+        voxels = torch.nonzero(label[0] == value).double().mean(0)
+        x[name] = float((label.affine[:3, :3] @ voxels + label.affine[:3, 3])[0])
+    for structure in {name.split(" ", 1)[1] for name in x if name != "brain stem"}:
+        assert x[f"left {structure}"] < x["brain stem"] < x[f"right {structure}"]
 
 
 def test_data_without_a_label_passes():

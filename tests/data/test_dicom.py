@@ -12,10 +12,10 @@ from dicom_series import AXIAL, OBLIQUE, REPORT, SAGITTAL, SECONDARY, volume, wr
 from fresh import run_module
 from monai.transforms import LoadImage, SaveImage
 
-from equivariant_nets.data import DicomReader, LoadVolumed, SegmentationWriter, image_datalist
+from equivariant_nets.data import DicomReader, LoadVolumed, SegmentationWriter, image_datalist, target_structures
 from equivariant_nets.data.brain_tumor import tumor_image_datalist
 from equivariant_nets.data.dicom import packages
-from equivariant_nets.data.dicom.codes import CONCEPTS, codes_of
+from equivariant_nets.data.dicom.codes import CONCEPTS, codes_of, is_known
 from equivariant_nets.data.dicom.segmentation import Algorithm, write_segmentation
 from equivariant_nets.fingerprints import fingerprint
 
@@ -140,6 +140,24 @@ def test_an_empty_segmentation_has_its_segments_and_another_grid_is_refused(tmp_
     assert (found.number_of_segments, int(found.pixel_array.sum())) == (2, 0)
     with pytest.raises(ValueError, match=r"label map of \(7, 8, 8\) .*its series, \(7, 8, 9\)"):
         write_segmentation(tmp_path / "seg", np.zeros((8, 8, 7)), files, NAMES, algorithm)
+
+
+def test_sides_are_coded_and_read_back(tmp_path):
+    import highdicom as hd
+
+    image = LoadVolumed("image")({"image": str(write_series(tmp_path, volume())[0].parent)})["image"]
+    names = target_structures("sides")
+    labels = np.zeros(image.shape[1:])
+    labels[:2, 0, 0] = 3, 4
+    write_segmentation(tmp_path / "seg", labels, image.meta["series_files"], names, Algorithm("net", "0.1"))
+    segments = hd.seg.segread(tmp_path / "seg").SegmentSequence
+    assert [segment.SegmentLabel for segment in segments] == names
+    kinds = [segment.SegmentedPropertyTypeCodeSequence[0] for segment in segments]
+    assert [kind.CodeMeaning for kind in kinds[2:4]] == ["Hippocampus", "Hippocampus"]
+    sides = [[side.CodeValue for side in kind.get("SegmentedPropertyTypeModifierCodeSequence", [])] for kind in kinds]
+    assert sides == [["7771000"], ["24028007"]] * 6 + [[]]
+    assert len({kind.CodeValue for kind in kinds}) == 7
+    assert all(map(is_known, names))
 
 
 def test_every_code_is_known_to_the_standard():

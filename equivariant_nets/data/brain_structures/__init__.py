@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivariant_nets.data.brain_structures.check import check_brain_structures
-from equivariant_nets.data.brain_structures.labels import LABEL_TABLES, STRUCTURES, StructuresFromLabelsd
+from equivariant_nets.data.brain_structures.labels import (
+    LABEL_TABLES,
+    STRUCTURES,
+    TARGETS,
+    StructuresFromLabelsd,
+    target_structures,
+)
 from equivariant_nets.data.brain_structures.layouts import ADVICE, find_dataset
 from equivariant_nets.data.brain_structures.phantoms import write_brain_phantoms
 from equivariant_nets.data.brain_structures.skull import CheckSkullStrippedd
@@ -14,10 +20,12 @@ from equivariant_nets.data.datalist import missing_files, select_section
 __all__ = [
     "LABEL_TABLES",
     "STRUCTURES",
+    "TARGETS",
     "CheckSkullStrippedd",
     "StructuresFromLabelsd",
     "brain_structures_datalist",
     "check_brain_structures",
+    "target_structures",
     "write_brain_phantoms",
 ]
 

@@ -1,4 +1,6 @@
-"""The seven structures, their numbers in two conventions of whole-brain label maps, and their classes 1 to 7."""
+"""The seven structures, their numbers in two conventions of whole-brain label maps, and their classes, with or without
+sides.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,11 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from equivariant_nets.data.checks import describe_volume, listed_values, round_label
 
-__all__ = ["LABEL_TABLES", "STRUCTURES", "StructuresFromLabelsd"]
+__all__ = ["LABEL_TABLES", "STRUCTURES", "TARGETS", "StructuresFromLabelsd", "target_structures"]
 
 STRUCTURES = ("cerebellum", "hippocampus", "lateral ventricles", "caudate", "putamen", "pallidum", "brain stem")
+
+TARGETS = ("structures", "sides")
 
 # The values of each structure in the file: right, left; of the cerebellum pairs of exterior (cortex) and white matter.
 # Left out are the vermal lobules of the cerebellum (71 to 73; 630 to 632), which FreeSurfer's own segmentation counts
@@ -41,26 +45,66 @@ LABEL_TABLES: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
-class StructuresFromLabelsd(MapTransform):
-    """Turn whole-brain label maps into the classes 0 background and 1 to 7, the structures in the order ``STRUCTURES``.
+def target_structures(targets: str = "structures") -> list[str]:
+    """The names of the classes 1, 2, ...: the seven structures; or those that come in pairs, left and right, and the
+    brain stem.
 
-    Left and right are united, and every other label of the convention becomes background. It stands behind
-    ``LoadVolumed``: label maps (1, D, H, W) keep their data type and metadata. Data without the label, as at inference,
-    passes.
+    Args:
+        targets: ``structures`` or ``sides``.
+
+    Raises:
+        ValueError: ``targets`` is something else.
+
+    Example:
+        >>> from equivariant_nets.data import target_structures
+        >>> target_structures("sides")[:3], len(target_structures("sides"))
+        (['left cerebellum', 'right cerebellum', 'left hippocampus'], 13)
+    """
+    return list(_class_values("neuromorphometrics", targets))
+
+
+def _class_values(convention: str, targets: str) -> dict[str, tuple[int, ...]]:
+    """The values in the file of each class, in order."""
+    if targets not in TARGETS:
+        raise ValueError(f"targets={targets!r} is not legal; choose one of {' and '.join(TARGETS)}.")
+    table = LABEL_TABLES[convention]
+    if targets == "structures":
+        return table
+    classes: dict[str, tuple[int, ...]] = {}
+    for structure, values in table.items():
+        if len(values) == 1:
+            classes[structure] = values
+        else:
+            singular = structure.removesuffix("s") if structure.endswith("ventricles") else structure
+            classes[f"left {singular}"], classes[f"right {singular}"] = values[1::2], values[::2]
+    return classes
+
+
+class StructuresFromLabelsd(MapTransform):
+    """Turn whole-brain label maps into the classes 0 background and 1, 2, ..., in the order of
+    :func:`target_structures`.
+
+    Left and right are united unless they are asked for, and every other label of the convention becomes background. It
+    stands behind ``LoadVolumed``: label maps (1, D, H, W) keep their data type and metadata. Data without the label, as
+    at inference, passes.
 
     Args:
         keys: keys of the label maps.
         convention_key: key of the convention of their values, a key of ``LABEL_TABLES``: ``neuromorphometrics``, that
             of the MICCAI 2012 challenge, or ``freesurfer``, that of Mindboggle101.
+        targets: ``structures``, 7 classes, or ``sides``, 13.
 
     Raises:
-        ValueError: on call, a label map has not one channel, holds values that are negative or not whole, or none of
-            the seven structures, or the convention is missing or unknown.
+        ValueError: ``targets`` is not legal; on call, a label map has not one channel, holds values that are negative
+            or not whole, or none of the seven structures, or the convention is missing or unknown.
     """
 
-    def __init__(self, keys: KeysCollection = "label", convention_key: Hashable = "convention") -> None:
+    def __init__(
+        self, keys: KeysCollection = "label", convention_key: Hashable = "convention", targets: str = "structures"
+    ) -> None:
         super().__init__(keys, allow_missing_keys=True)
         self.convention_key = convention_key
+        self.tables = {convention: _table(_class_values(convention, targets)) for convention in LABEL_TABLES}
 
     def __repr__(self) -> str:  # MONAI names the transform that failed
         return f"StructuresFromLabelsd(keys={self.keys})"
@@ -75,11 +119,13 @@ class StructuresFromLabelsd(MapTransform):
                     f"{name}: the item's {self.convention_key!r} is {convention!r}; legal are "
                     f"{' and '.join(LABEL_TABLES)}. Set it to the numbering of the label map."
                 )
-            d[key] = convert_to_dst_type(_classes(convert_to_tensor(d[key]), str(convention), name), d[key])[0]
+            d[key] = convert_to_dst_type(
+                _classes(convert_to_tensor(d[key]), self.tables[convention], convention, name), d[key]
+            )[0]
         return d
 
 
-def _classes(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
+def _classes(label: torch.Tensor, table: torch.Tensor, convention: str, name: str) -> torch.Tensor:
     if label.shape[0] != 1:
         raise ValueError(
             f"{name}: the shape is {tuple(label.shape)}; legal is (1, D, H, W), one channel of labels. Merge the "
@@ -95,7 +141,7 @@ def _classes(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
             "numbers from 0. Check that it is a label map, and resample label maps with nearest-neighbour "
             "interpolation only."
         )
-    table = _table(convention).to(label.device)
+    table = table.to(label.device)
     classes = table[codes.clamp(max=len(table) - 1)]
     if not classes.any():
         legal = ", ".join(f"{part} {'/'.join(map(str, values))}" for part, values in LABEL_TABLES[convention].items())
@@ -106,10 +152,9 @@ def _classes(label: torch.Tensor, convention: str, name: str) -> torch.Tensor:
     return classes
 
 
-def _table(convention: str) -> torch.Tensor:
+def _table(classes: Mapping[str, tuple[int, ...]]) -> torch.Tensor:
     """The class of each value, with a last entry 0 for all values from there on."""
-    codes = LABEL_TABLES[convention]
-    table = torch.zeros(max(map(max, codes.values())) + 2, dtype=torch.uint8)
-    for index, structure in enumerate(STRUCTURES, start=1):
-        table[list(codes[structure])] = index
+    table = torch.zeros(max(map(max, classes.values())) + 2, dtype=torch.uint8)
+    for index, values in enumerate(classes.values(), start=1):
+        table[list(values)] = index
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CONCEPTS", "codes_of"]
+__all__ = ["CONCEPTS", "codes_of", "is_known", "side_of"]
 
 _ANATOMY, _LESION = "AnatomicalStructure", "MorphologicallyAbnormalStructure"
 # By the name of a class: category and type of SNOMED CT, as pydicom spells their meanings (DICOM PS3.16, CID 7150 and
@@ -17,6 +17,7 @@ CONCEPTS = {
     "edema": (_LESION, "Edema"),
     "enhancing tumour": (_LESION, "Neoplasm"),
     "hippocampus": (_ANATOMY, "Hippocampus"),
+    "lateral ventricle": (_ANATOMY, "LateralVentricle"),
     "lateral ventricles": (_ANATOMY, "LateralVentricle"),
     "non-enhancing tumour": (_LESION, "Neoplasm"),
     "pallidum": (_ANATOMY, "GlobusPallidus"),
@@ -25,15 +26,34 @@ CONCEPTS = {
     "whole tumour": (_LESION, "Neoplasm"),
 }
 _UNKNOWN = (_ANATOMY, _ANATOMY)
+_SIDES = {"left": "Left", "right": "Right"}
 
 
 def codes_of(name: str) -> tuple[Any, Any]:
     """Category and type of a class, as pydicom has codes: of an unknown one, some anatomical structure.
 
     Args:
-        name: a key of ``CONCEPTS``, or any other.
+        name: a key of ``CONCEPTS``, also behind ``left`` or ``right``; or any other.
     """
     from pydicom.sr.codedict import codes
 
-    category, kind = CONCEPTS.get(name.lower(), _UNKNOWN)
+    category, kind = CONCEPTS.get(_without_side(name), _UNKNOWN)
     return getattr(codes.SCT, category), getattr(codes.SCT, kind)
+
+
+def side_of(name: str) -> Any:
+    """The code of the side that a name begins with, ``left hippocampus``; None if it names none."""
+    from pydicom.sr.codedict import codes
+
+    side = _SIDES.get(name.lower().split(" ")[0])
+    return getattr(codes.SCT, side) if side else None
+
+
+def is_known(name: str) -> bool:
+    """Whether a class has a code of its own."""
+    return _without_side(name) in CONCEPTS
+
+
+def _without_side(name: str) -> str:
+    side, _, rest = name.lower().partition(" ")
+    return rest if side in _SIDES else name.lower()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from equivariant_nets.data.dicom.codes import codes_of
+from equivariant_nets.data.dicom.codes import codes_of, side_of
 from equivariant_nets.data.dicom.slices import SAME_ORIENTATION, SAME_STEP
 
 __all__ = ["Algorithm", "write_segmentation"]
@@ -95,7 +95,11 @@ def _descriptions(names: Sequence[str], algorithm: Algorithm) -> list[Any]:
     identification = hd.AlgorithmIdentificationSequence(
         algorithm.name, codes.DCM.ArtificialIntelligence, algorithm.version, source="equivariant_nets"
     )
-    return [
-        hd.seg.SegmentDescription(number, name[:_MAX_LABEL], *codes_of(name), "AUTOMATIC", identification)
-        for number, name in enumerate(names, start=1)
-    ]
+    described = []
+    for number, name in enumerate(names, start=1):
+        segment = hd.seg.SegmentDescription(number, name[:_MAX_LABEL], *codes_of(name), "AUTOMATIC", identification)
+        if side := side_of(name):
+            kind = segment.SegmentedPropertyTypeCodeSequence[0]
+            kind.SegmentedPropertyTypeModifierCodeSequence = [hd.sr.CodedConcept.from_code(side)]
+        described.append(segment)
+    return described

@@ -19,7 +19,7 @@ from common import environment, print_table, write_json
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from equivariant_nets import SteerableUNet
+from equivariant_nets import SidedClasses, SteerableUNet
 from equivariant_nets.cli import command_line
 from equivariant_nets.equivariance import transform_field
 from equivariant_nets.rotations import lattice_rotations
@@ -29,19 +29,10 @@ O3_FEATURES = "4x0e+2x0o+2x1e+2x1o+1x2e+1x2o"
 CLASS_WEIGHTS = torch.tensor([0.1, 1.0, 1.0])
 
 
-class SidedUNet(SteerableUNet):
-    """Logits (background, left, right) = (a, b + c, b - c), from scalars a and b and a pseudoscalar c."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(group="O3", irreps_out="2x0e+1x0o", features=O3_FEATURES, **options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        background, structure, side = super().forward(x).split(1, dim=1)
-        return torch.cat([background, structure + side, structure - side], dim=1)
-
-
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "O(3), 0e and 0o outputs": SidedUNet,
+    "O(3), 0e and 0o outputs": lambda **options: SidedClasses(
+        SteerableUNet(group="O3", irreps_out="2x0e+1x0o", features=O3_FEATURES, **options), pairs=1
+    ),
     "O(3), 0e outputs": lambda **options: SteerableUNet(group="O3", features=O3_FEATURES, **options),
     "SO(3), 0e outputs": lambda **options: SteerableUNet(features="4x0e+4x1e+2x2e", **options),
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from equivariant_nets.networks.constructors import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet
     from equivariant_nets.networks.materialize import materialize
     from equivariant_nets.networks.scale_pyramid import ScalePyramid
+    from equivariant_nets.networks.sides import SidedClasses
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "RegularUNet",
     "ScalePyramid",
     "ScaleUNet",
+    "SidedClasses",
     "SteerableUNet",
     "assert_equivariant",
     "equivariance_curve",
@@ -38,6 +40,7 @@ _MODULES = {
     "RegularUNet": "networks.constructors",
     "ScalePyramid": "networks.scale_pyramid",
     "ScaleUNet": "networks.constructors",
+    "SidedClasses": "networks.sides",
     "SteerableUNet": "networks.constructors",
     "assert_equivariant": "equivariance",
     "equivariance_curve": "equivariance",

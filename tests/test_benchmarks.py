@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from photographs import write_chase, write_drive
@@ -253,6 +254,51 @@ def test_backgrounds_are_written_and_found(benchmark, tmp_path, capsys):
     table = capsys.readouterr().out.strip().splitlines()[-3:]
     assert table[0] == "| file | Dice |"
     assert 0 <= float(table[2].split("|")[2]) <= 1
+
+
+def test_sides_that_are_exchanged_are_seen(benchmark):
+    script = benchmark("sides_of_brains")
+    scores, exchanged = script["_scores"], script["OTHER_SIDE"]
+    label = np.random.RandomState(0).randint(0, 14, (9, 8, 7))
+    assert scores(label, label) == [1, 1, 0]
+    sided, united, mixed = scores(exchanged[label], label)
+    assert sided == pytest.approx(1 / 13)
+    assert (united, mixed) == (1, 1)
+    half = np.where(np.arange(9)[:, None, None] < 4, exchanged[label], label)
+    sided, united, mixed = scores(half, label)
+    paired = (label > 0) & (label < 13)
+    assert mixed == pytest.approx(paired[:4].sum() / paired.sum())
+    assert sided < united == 1
+    sided, united, mixed = scores(np.where(label == 1, 0, label), label)
+    assert (sided, mixed) == (pytest.approx(12 / 13), 0)
+    assert 12 / 13 < united < 1
+
+
+@pytest.mark.parametrize("codes", ["RAS", "PIL"])
+def test_a_mirrored_brain_has_its_sides_exchanged(benchmark, codes, tmp_path):
+    write = benchmark("sides_of_brains")["_write_mirrored"]
+    brain = nib.Nifti1Image(np.random.RandomState(0).normal(size=(6, 5, 4)), np.diag([1.0, 2, 3, 1]))
+    label = nib.Nifti1Image((np.arange(120).reshape(6, 5, 4) % 14).astype(np.int16), brain.affine)
+    to = nib.orientations.ornt_transform(nib.io_orientation(brain.affine), nib.orientations.axcodes2ornt(codes))
+    brain, label = brain.as_reoriented(to), label.as_reoriented(to)
+    mirrored = write(brain.get_fdata()[None], label.get_fdata().astype(int), brain, tmp_path / "mirrored.nii.gz")
+    canonical = nib.as_closest_canonical(nib.load(tmp_path / "mirrored.nii.gz"))
+    assert np.allclose(canonical.affine, nib.as_closest_canonical(brain).affine)
+    assert np.allclose(canonical.get_fdata(), nib.as_closest_canonical(brain).get_fdata()[::-1])
+    own = nib.as_closest_canonical(nib.Nifti1Image(mirrored.astype(np.int16), label.affine)).get_fdata()[::-1]
+    known = nib.as_closest_canonical(label).get_fdata()
+    pairs = {0: 0, 13: 13} | {k: k + 1 for k in range(1, 13, 2)} | {k: k - 1 for k in range(2, 14, 2)}
+    assert np.array_equal(own, np.vectorize(pairs.get)(known))
+
+
+def test_sides_of_brains_are_measured_in_every_pose(benchmark, tmp_path):
+    write_brain_phantoms(tmp_path, num_cases=7, size=(48, 52, 48))
+    bundle = BENCHMARKS.parent / "bundles" / "brain_structures_mri_so3_segmentation"  # whose classes have no sides
+    output = tmp_path / "sides.json"
+    options = {"dataset_dir": str(tmp_path), "poses": "axial:45", "num_cases": 1, "output": str(output)}
+    rows = benchmark("sides_of_brains")["sides"](str(bundle), **options)
+    assert [row["pose"] for row in rows] == ["upright", "axial 45", "mirrored"]
+    assert {len(own) for own in json.loads(output.read_text())["scores"].values()} == {1}
 
 
 def test_agreement_is_set_beside_the_dice_of_sound_and_spoiled_volumes(benchmark, real_hippocampus):

@@ -1,0 +1,112 @@
+"""Left and right of real brains, upright, turned and mirrored, as files: Dice of both sides, and how much is mixed.
+
+    python benchmarks/sides_of_brains.py BUNDLE --dataset_dir DIR --options="--targets sides --ckpt_path model.pt"
+
+Test cases of the brain structures are written in each pose and segmented by the bundle's ``inference.json``. Mirrored:
+the voxels are mirrored under the header that they had, so that what was the patient's left lies on the right, and is to
+be called so. *Mixed* is the share of the voxels of paired structures, found as the right structure, that have the other
+side.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from common import print_table, write_json
+from tqdm import tqdm
+
+from equivariant_nets.cli import command_line
+from equivariant_nets.data import StructuresFromLabelsd, brain_structures_datalist, target_structures
+from equivariant_nets.evaluation.on_files.cases import Case
+from equivariant_nets.evaluation.on_files.models import BundleModel
+from equivariant_nets.evaluation.on_files.poses import named_poses
+from equivariant_nets.evaluation.on_files.turning import Placement, Turning
+
+NAMES = target_structures("sides")
+PAIRS = [(k, k + 1) for k, name in enumerate(NAMES, start=1) if name.startswith("left")]
+# Of each class the structure, and the class of the other side.
+STRUCTURE, OTHER_SIDE = np.arange(len(NAMES) + 1), np.arange(len(NAMES) + 1)
+for left, right in PAIRS:
+    STRUCTURE[right] = left
+    OTHER_SIDE[[left, right]] = right, left
+
+
+def sides(
+    bundle: str,
+    *,
+    dataset_dir: str,
+    options: str = "",
+    poses: str = "axial:45,coronal:90,random:1",
+    num_cases: int | None = None,
+    output: str | None = None,
+) -> list[dict[str, str]]:
+    """Print for each pose, as means over the cases, Dice of all classes and of the structures without sides, and mixed.
+
+    Args:
+        bundle: folder of a bundle of brain structures.
+        dataset_dir: folder of the brain structures.
+        options: more options of its inference, such as those of targets and weights.
+        poses: as of ``python -m equivariant_nets.evaluation poses``; upright and mirrored are always among them.
+        num_cases: the first so many test cases; all if None.
+        output: JSON file of the scores of every case.
+    """
+    model, to_classes = BundleModel(bundle, options), StructuresFromLabelsd(targets="sides")
+    scores: dict[str, list[list[float]]] = {}
+    for item in tqdm(brain_structures_datalist(dataset_dir, "test")[:num_cases], desc="brains"):
+        image, label, header = Case(item["case"], Path(item["image"]), Path(item["label"])).load()
+        label = np.asarray(to_classes({"label": label[None], "convention": item["convention"]})["label"])[0]
+        with tempfile.TemporaryDirectory() as folder:
+            images, masks = Path(folder, "images"), Path(folder, "masks")
+            images.mkdir()
+            masks.mkdir()
+            labels = {"mirrored": _write_mirrored(image, label, header, images / "mirrored.nii.gz")}
+            for pose in named_poses(poses):
+                placed = Placement.of(pose, item["case"], label.shape, header.affine)
+                turned = placed.image(image, Turning())[0]
+                nib.save(nib.Nifti1Image(turned, placed.affine), images / f"{pose.folder}.nii.gz")
+                labels[pose.folder] = placed.label(label)
+            model.segment(images, masks, os.environ)
+            for name, expected in labels.items():
+                mask = nib.load(masks / f"{name}_seg.nii.gz").get_fdata().astype(int)
+                scores.setdefault(name, []).append(_scores(mask, expected))
+    rows = []
+    for name in sorted(scores, key=lambda name: (name == "mirrored", name != "upright")):
+        sided, united, mixed = np.mean(scores[name], 0)
+        row = {"pose": name.replace("_", " "), "Dice of both sides": f"{sided:.3f}", "without sides": f"{united:.3f}"}
+        rows.append({**row, "mixed": f"{100 * mixed:.2f} %"})
+    print_table(rows)
+    write_json(output, {"scores": scores})
+    return rows
+
+
+def _write_mirrored(image: np.ndarray, label: np.ndarray, header: Any, path: Path) -> np.ndarray:
+    """Write an image whose voxels are mirrored left to right, and return its label map, in which the sides changed."""
+    (axis,) = np.nonzero(nib.io_orientation(header.affine)[:, 0] == 0)[0]
+    nib.save(nib.Nifti1Image(np.flip(image[0], axis), header.affine), path)
+    return OTHER_SIDE[np.flip(label, axis)]
+
+
+def _scores(mask: np.ndarray, label: np.ndarray) -> list[float]:
+    """Mean Dice of all classes, mean Dice of the structures, and the share of voxels that have the other side."""
+    pairs = np.isin(label, PAIRS)
+    found = pairs & (STRUCTURE[mask] == STRUCTURE[label])
+    mixed = (found & (mask != label)).sum() / max(1, found.sum())
+    return [_dice(mask, label), _dice(STRUCTURE[mask], STRUCTURE[label]), float(mixed)]
+
+
+def _dice(mask: np.ndarray, label: np.ndarray) -> float:
+    sizes = [np.bincount(volume.ravel(), minlength=len(NAMES) + 1) for volume in (mask, label)]
+    common = np.bincount(label[mask == label].ravel(), minlength=len(NAMES) + 1)
+    there = sizes[1][1:] > 0
+    return float(np.mean(2 * common[1:][there] / (sizes[0] + sizes[1])[1:][there]))
+
+
+cli = command_line(sides, help=__doc__)
+
+if __name__ == "__main__":
+    cli()

@@ -142,6 +142,16 @@ def test_what_is_a_number_in_the_config_stays_one():
     ]
 
 
+def test_a_text_that_counts_as_true_is_no_false():
+    for value in ("True", "False", "true", "$not True"):
+        check("--include_background", value, "--loss#softmax", value, files=TRAIN)
+    check("--bfloat16", "false", "--resume", "false", files=TRAIN)  # which are read as they are typed
+    assert refusal("--include_background", "false", "--loss#softmax=no", files=TRAIN).splitlines() == [
+        f"--{option}: {text!r} is read as a text, which counts as true. Write True or False, with a capital."
+        for option, text in (("include_background", "false"), ("loss#softmax", "no"))
+    ]
+
+
 def test_a_new_key_of_a_plain_dictionary_is_legal():
     check("--train#key_metric#another", "1", files=TRAIN)
 

@@ -24,6 +24,8 @@ FILES = {
     "bundle_root", "ckpt_dir", "ckpt_file", "ckpt_path", "clicks", "dataset_dir", "filepath", "output_dir",
     "split_file",
 }  # fmt: skip
+# Switches that are read as they are typed, by `equivariant_nets.settings.is_on`. To all else, the text false is true.
+SWITCHES = {"bfloat16", "check_skull", "dicom_seg", "overwrite", "resume"}
 TEXTS = {*FILES, "dask", "experiment_name", "pattern", "run_name", "tracking_uri"}
 
 
@@ -33,7 +35,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
     Legal are the parameters of the command, the keys at the top of the merged config files, and what lies below them,
     such as ``network_def#depth``: a component takes the arguments of its class, and a plain dictionary any key. An
     option that names a folder, a file or a pattern must be read as it was typed: ``1001`` would arrive as a number, and
-    ``2024_01`` as 202401. What is a number in the config stays one, or becomes an expression.
+    ``2024_01`` as 202401. What is a number in the config stays one, or becomes an expression; what is True or False is
+    given no text that counts as true.
 
     Args:
         arguments: the name of the command and all that follows. Commands without ``config_file`` pass.
@@ -121,7 +124,7 @@ def _remedy(option: str, text: str) -> str:
 
 
 def _unknown(command: Any, options: Mapping[str, Any], parser: ConfigParser) -> dict[str, str]:
-    """The options that nothing reads, or that are no number where one is needed, and what is legal in their place."""
+    """The options that nothing reads, or of another kind than in the config, and what is legal in their place."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = _parameters(command, kind)
     if command in (monai.bundle.scripts.run, monai.bundle.scripts.run_workflow):  # which pass the others on
@@ -132,7 +135,7 @@ def _unknown(command: Any, options: Mapping[str, Any], parser: ConfigParser) -> 
         if option in parameters:
             continue
         problem = None if option in read else problem_of_override(option, parser, parameters)
-        problem = problem or _problem_of_number(value, parser.get(option))
+        problem = problem or _problem_of_kind(option, value, parser.get(option))
         if problem is not None:
             problems[option] = problem
         elif value is not None:
@@ -140,9 +143,14 @@ def _unknown(command: Any, options: Mapping[str, Any], parser: ConfigParser) -> 
     return problems
 
 
-def _problem_of_number(value: Any, default: Any) -> str | None:
-    is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    if is_number and isinstance(value, str) and not value.startswith(("$", "@", "%")):
+def _problem_of_kind(option: str, value: Any, default: Any) -> str | None:
+    if not isinstance(value, str) or value.startswith(("$", "@", "%")):
+        return None
+    if isinstance(default, bool):
+        if option in SWITCHES or value == "true":
+            return None
+        return f"{value!r} is read as a text, which counts as true. Write True or False, with a capital."
+    if isinstance(default, int | float):
         return f"{value!r} is no number, which {default!r} in the config is. Give a number, or an expression ($ ...)."
     return None
 

@@ -8,6 +8,8 @@ from typing import Any
 import monai.inferers
 import torch
 
+from equivariant_nets.settings import is_on
+
 __all__ = ["AutocastInferer"]
 
 
@@ -18,12 +20,15 @@ class AutocastInferer(monai.inferers.SimpleInferer):
     engines know mixed precision on GPUs alone.
 
     Args:
-        enabled: whether to use it.
+        enabled: whether to use it. On a command line, ``true`` or ``false``.
+
+    Raises:
+        ValueError: ``enabled`` is not legal.
     """
 
-    def __init__(self, enabled: bool = True) -> None:
+    def __init__(self, enabled: bool | str = True) -> None:
         super().__init__()
-        self.enabled = enabled
+        self.enabled = is_on("bfloat16", enabled)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any

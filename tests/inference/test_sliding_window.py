@@ -312,9 +312,11 @@ def test_autocast_computes_in_bfloat16_and_returns_float32():
     types = []
     net.register_forward_hook(lambda module, inputs, output: types.append(output.dtype))
     x = torch.randn(1, 1, 8, 8)
-    outputs = [AutocastInferer(enabled)(x, net) for enabled in (True, False)]
-    assert types == [torch.bfloat16, torch.float32]
-    assert [y.dtype for y in outputs] == [torch.float32] * 2
+    outputs = [AutocastInferer(enabled)(x, net) for enabled in (True, False, "true", "false")]  # typed, it is a text
+    assert types == [torch.bfloat16, torch.float32] * 2
+    assert [y.dtype for y in outputs] == [torch.float32] * 4
+    with pytest.raises(ValueError, match="bfloat16='no' is not legal: give true or false"):
+        AutocastInferer("no")
     assert torch.equal(outputs[1], net(x))
     assert 0 < (outputs[0] - outputs[1]).abs().max() < 0.05
     with torch.autocast("cpu", torch.bfloat16):  # as an engine does

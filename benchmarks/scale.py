@@ -1,7 +1,7 @@
 """How much networks answer a change of scale: errors of a layer, a block and the whole network, and Dice by size.
 
     python benchmarks/scale.py errors [--output scale.json]
-    python benchmarks/scale.py dice --scale "output/scale_*/scale_dice.csv" [--picture scale.png]
+    python benchmarks/scale.py dice --scale "output/scale_*/poses_dice.csv" [--picture scale.png]
 
 Weights are random, from fixed seeds. A smooth random image, which fades out towards the border, is made smaller by each
 factor; the error is that of :func:`equivariant_nets.scale_equivariance_error`, in a central ball, of the output and of
@@ -33,12 +33,13 @@ from equivariant_nets import ConventionalUNet, ScaleUNet
 from equivariant_nets.cli import command_line
 from equivariant_nets.equivariance import central_error, scale_field
 from equivariant_nets.evaluation.plots import plot_scale_curves
-from equivariant_nets.evaluation.tables import summarize_scale_table
+from equivariant_nets.evaluation.tables import case_means, read_sizes, standard_error, summarize_scale_table
 
 FACTORS = (0.9, 0.81, 0.73, 0.6)
 SMOOTHNESS = 4.0  # voxels, standard deviation of the Gaussian filter of the image
 MULTIPLE = 8  # the published wiring takes no other sizes
 SMOOTHING = 2.0  # voxels, of the output, in the second column of each factor
+Z_95 = 1.96  # standard errors to either side of a mean
 SCALES, RATIO, TAPS, FILTERS = 4, 0.9, 5, 27
 
 
@@ -229,11 +230,13 @@ def errors(
 
 
 def dice(*, picture: str | None = None, **runs: str) -> list[dict[str, str]]:
-    """Mean Dice at each size of the anatomy, and its deviation over the runs of a network, such as its seeds.
+    """Mean Dice at each size of the anatomy: its deviation over the runs of a network, such as its seeds, and its 95 %
+    interval over the cases, of which each counts by its mean over the runs.
 
     Args:
         picture: PNG to draw, of means over the runs with their standard errors over the cases.
-        runs: by the name of a network, a pattern of the ``scale_dice.csv`` of its runs.
+        runs: by the name of a network, a pattern of the tables of its runs, ``scale_dice.csv`` of an evaluation or
+            ``poses_dice.csv`` of files.
 
     Raises:
         ValueError: no file matches a pattern, or none is given.
@@ -241,13 +244,20 @@ def dice(*, picture: str | None = None, **runs: str) -> list[dict[str, str]]:
     tables = {name: sorted(glob.glob(pattern)) for name, pattern in runs.items()}
     if not tables or not all(tables.values()):
         raise ValueError(f"No table for {[name for name in runs if not tables[name]]}: give --NAME PATTERN, quoted.")
-    rows = []
+    rows, intervals = [], []
     for name, files in tables.items():
         summaries = [summarize_scale_table(file) for file in files]
-        values = {factor: [summary[factor] for summary in summaries] for factor in summaries[0]}
+        values = {factor: [summary[factor] for summary in summaries] for factor in sorted(summaries[0], key=float)}
         cells = {factor: f"{np.mean(own):.3f} ± {np.std(own):.3f}" for factor, own in values.items()}
         rows.append({"network": name, "runs": str(len(files)), **cells})
+        sizes = [(float(row["factor"]), row) for file in files for row in read_sizes(file)]
+        by_size = {factor: case_means([row for size, row in sizes if f"{size:g}" == factor]) for factor in values}
+        cells = {factor: f"{own.mean():.3f} ± {Z_95 * standard_error(own):.3f}" for factor, own in by_size.items()}
+        intervals.append({"network": name, **cells})
+    print("Deviations over runs:\n")
     print_table(rows)
+    print("\n95 % intervals over cases:\n")
+    print_table(intervals)
     if picture is not None:
         with tempfile.TemporaryDirectory() as folder:
             merged = {name: Path(folder, f"{name}.csv") for name in tables}

@@ -231,7 +231,7 @@ def errors(
 
 def dice(*, picture: str | None = None, **runs: str) -> list[dict[str, str]]:
     """Mean Dice at each size of the anatomy: its deviation over the runs of a network, such as its seeds, and its 95 %
-    interval over the cases, of which each counts by its mean over the runs.
+    interval over the cases, of which each counts by its mean over the runs; at each size, of the runs that have it.
 
     Args:
         picture: PNG to draw, of means over the runs with their standard errors over the cases.
@@ -247,7 +247,8 @@ def dice(*, picture: str | None = None, **runs: str) -> list[dict[str, str]]:
     rows, intervals = [], []
     for name, files in tables.items():
         summaries = [summarize_scale_table(file) for file in files]
-        values = {factor: [summary[factor] for summary in summaries] for factor in sorted(summaries[0], key=float)}
+        factors = sorted({factor for summary in summaries for factor in summary}, key=float)
+        values = {factor: [summary[factor] for summary in summaries if factor in summary] for factor in factors}
         cells = {factor: f"{np.mean(own):.3f} ± {np.std(own):.3f}" for factor, own in values.items()}
         rows.append({"network": name, "runs": str(len(files)), **cells})
         sizes = [(float(row["factor"]), row) for file in files for row in read_sizes(file)]

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -45,7 +46,8 @@ def sides(
     num_cases: int | None = None,
     output: str | None = None,
 ) -> list[dict[str, str]]:
-    """Print for each pose, as means over the cases, Dice of all classes and of the structures without sides, and mixed.
+    """Print for each pose, as means over the cases, Dice of all classes and of the structures without sides, and mixed;
+    and Dice of each class upright, with its deviation over the cases.
 
     Args:
         bundle: folder of a bundle of brain structures.
@@ -56,7 +58,7 @@ def sides(
         output: JSON file of the scores of every case.
     """
     model, to_classes = BundleModel(bundle, options), StructuresFromLabelsd(targets="sides")
-    scores: dict[str, list[list[float]]] = {}
+    scores: dict[str, list[Scores]] = {}
     for item in tqdm(brain_structures_datalist(dataset_dir, "test")[:num_cases], desc="brains"):
         image, label, header = Case(item["case"], Path(item["image"]), Path(item["label"])).load()
         label = np.asarray(to_classes({"label": label[None], "convention": item["convention"]})["label"])[0]
@@ -76,12 +78,29 @@ def sides(
                 scores.setdefault(name, []).append(_scores(mask, expected))
     rows = []
     for name in sorted(scores, key=lambda name: (name == "mirrored", name != "upright")):
-        sided, united, mixed = np.mean(scores[name], 0)
-        row = {"pose": name.replace("_", " "), "Dice of both sides": f"{sided:.3f}", "without sides": f"{united:.3f}"}
-        rows.append({**row, "mixed": f"{100 * mixed:.2f} %"})
+        sided, united = ([np.nanmean(dice) for dice in own] for own in list(zip(*scores[name], strict=True))[:2])
+        row = {"pose": name.replace("_", " "), "Dice of both sides": _told(sided), "without sides": _told(united)}
+        rows.append({**row, "mixed": f"{100 * np.mean([one.mixed for one in scores[name]]):.2f} %"})
     print_table(rows)
-    write_json(output, {"scores": scores})
+    by_class = zip(NAMES, np.transpose([one.sided for one in scores["upright"]]), strict=True)
+    print_table([{"structure": name, "Dice": _told(dice)} for name, dice in by_class])
+    write_json(
+        output, {"classes": NAMES, "scores": {name: [one._asdict() for one in own] for name, own in scores.items()}}
+    )
     return rows
+
+
+class Scores(NamedTuple):
+    """Of a brain in a pose."""
+
+    sided: list[float]  # Dice of each class; NaN of one that is not there
+    united: list[float]  # Dice of each structure, its sides united
+    mixed: float
+
+
+def _told(values: Iterable[float]) -> str:
+    values = [value for value in values if not np.isnan(value)]
+    return f"{np.mean(values):.3f} ({np.std(values):.3f})"
 
 
 def _write_mirrored(image: np.ndarray, label: np.ndarray, header: Any, path: Path) -> np.ndarray:
@@ -91,19 +110,20 @@ def _write_mirrored(image: np.ndarray, label: np.ndarray, header: Any, path: Pat
     return OTHER_SIDE[np.flip(label, axis)]
 
 
-def _scores(mask: np.ndarray, label: np.ndarray) -> list[float]:
-    """Mean Dice of all classes, mean Dice of the structures, and the share of voxels that have the other side."""
+def _scores(mask: np.ndarray, label: np.ndarray) -> Scores:
     pairs = np.isin(label, PAIRS)
     found = pairs & (STRUCTURE[mask] == STRUCTURE[label])
     mixed = (found & (mask != label)).sum() / max(1, found.sum())
-    return [_dice(mask, label), _dice(STRUCTURE[mask], STRUCTURE[label]), float(mixed)]
+    united = _dice(STRUCTURE[mask], STRUCTURE[label])
+    return Scores(_dice(mask, label), [united[k - 1] for k in sorted({*STRUCTURE[1:]})], float(mixed))
 
 
-def _dice(mask: np.ndarray, label: np.ndarray) -> float:
-    sizes = [np.bincount(volume.ravel(), minlength=len(NAMES) + 1) for volume in (mask, label)]
+def _dice(mask: np.ndarray, label: np.ndarray) -> list[float]:
+    """Dice of the classes from 1."""
+    found, true = (np.bincount(volume.ravel(), minlength=len(NAMES) + 1) for volume in (mask, label))
     common = np.bincount(label[mask == label].ravel(), minlength=len(NAMES) + 1)
-    there = sizes[1][1:] > 0
-    return float(np.mean(2 * common[1:][there] / (sizes[0] + sizes[1])[1:][there]))
+    with np.errstate(invalid="ignore"):
+        return np.where(true > 0, 2 * common / (found + true), np.nan)[1:].tolist()
 
 
 cli = command_line(sides, help=__doc__)

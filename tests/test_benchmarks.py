@@ -262,18 +262,19 @@ def test_sides_that_are_exchanged_are_seen(benchmark):
     script = benchmark("sides_of_brains")
     scores, exchanged = script["_scores"], script["OTHER_SIDE"]
     label = np.random.RandomState(0).randint(0, 14, (9, 8, 7))
-    assert scores(label, label) == [1, 1, 0]
-    sided, united, mixed = scores(exchanged[label], label)
-    assert sided == pytest.approx(1 / 13)
-    assert (united, mixed) == (1, 1)
+    assert scores(label, label) == ([1] * 13, [1] * 7, 0)
+    assert scores(exchanged[label], label) == ([0] * 12 + [1], [1] * 7, 1)
     half = np.where(np.arange(9)[:, None, None] < 4, exchanged[label], label)
     sided, united, mixed = scores(half, label)
     paired = (label > 0) & (label < 13)
     assert mixed == pytest.approx(paired[:4].sum() / paired.sum())
-    assert sided < united == 1
+    assert united == [1] * 7
+    assert 0.1 < max(sided[:12]) < 0.9
     sided, united, mixed = scores(np.where(label == 1, 0, label), label)
-    assert (sided, mixed) == (pytest.approx(12 / 13), 0)
-    assert 12 / 13 < united < 1
+    assert (sided, mixed) == ([0] + [1] * 12, 0)
+    assert 0 < united[0] < 1
+    assert united[1:] == [1] * 6
+    assert np.isnan(scores(label, np.where(label == 5, 0, label)).sided[4])
 
 
 @pytest.mark.parametrize("codes", ["RAS", "PIL"])

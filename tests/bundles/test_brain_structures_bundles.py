@@ -11,12 +11,12 @@ from monai.transforms import Invertd, SpatialPad
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from equivariant_nets import equivariance_error
-from equivariant_nets.data import STRUCTURES, target_structures, write_brain_phantoms
+from equivariant_nets.data import target_structures, write_brain_phantoms
 from equivariant_nets.networks.regular import find_group
 from equivariant_nets.rotations import plane_rotation
 
-SO3, CONVENTIONAL, OCTAHEDRAL = (
-    f"brain_structures_mri_{family}_segmentation" for family in ("so3", "conventional", "octahedral")
+SO3, CONVENTIONAL, OCTAHEDRAL, SIDES = (
+    f"brain_structures_mri_{family}_segmentation" for family in ("so3", "conventional", "octahedral", "sides")
 )
 PLANES = [(0, 1), (0, 2), (1, 2)]
 FINE = {"spacing_mm": [1.0, 1.0, 1.0]}
@@ -72,15 +72,16 @@ def segment(tmp_path, get_bundle, get_network, run_here):
 @pytest.mark.parametrize("name", BRAIN)
 def test_the_classes_are_the_structures(name):
     parser = config(name)
-    assert parser.get_parsed_content("class_names") == list(STRUCTURES)
-    label = torch.arange(8.0).reshape(1, 2, 2, 2)
+    names = target_structures("sides" if name == SIDES else "structures")
+    assert parser.get_parsed_content("class_names") == names
+    label = torch.arange(16.0).clamp(max=len(names)).reshape(1, 2, 2, 4)
     item = {"pred": torch.nn.functional.one_hot(label[0].long()).movedim(-1, 0).float(), "label": label}
     result = parser.get_parsed_content("validate#postprocessing")(item)
     assert torch.equal(torch.as_tensor(result["pred"]), torch.as_tensor(result["label"]))
-    assert len(result["label"]) == len(STRUCTURES) + 1
+    assert len(result["label"]) == len(names) + 1
 
 
-@pytest.mark.parametrize("name", BRAIN)
+@pytest.mark.parametrize("name", [SO3, CONVENTIONAL, OCTAHEDRAL, SIDES])
 def test_sides_are_classes_of_their_own(name):
     parser = config(name)
     parser.update({"targets": "sides"})
@@ -121,7 +122,9 @@ def test_the_orientation_of_the_file_does_not_matter(name, segment):
 
 
 @pytest.mark.parametrize(
-    ("name", "symmetries"), [(SO3, {0, 1, 2}), (OCTAHEDRAL, {0, 2}), (CONVENTIONAL, {0})], ids=["so3", "V4", "none"]
+    ("name", "symmetries"),
+    [(SO3, {0, 1, 2}), (SIDES, {0, 1, 2}), (OCTAHEDRAL, {0, 2}), (CONVENTIONAL, {0})],
+    ids=["so3", "o3", "V4", "none"],
 )
 def test_a_turned_head_is_segmented_alike_under_the_symmetries_of_the_network(name, symmetries, segment):
     turns = {f"{axes[0]}{axes[1]} {quarters}": (quarters, axes) for axes in PLANES for quarters in (0, 1, 2)}
@@ -134,6 +137,23 @@ def test_a_turned_head_is_segmented_alike_under_the_symmetries_of_the_network(na
         back = np.rot90(labels[case].get_fdata(), -quarters, axes)[inside]
         agreement = np.mean(back == expected)
         assert agreement > 0.999 if quarters in symmetries else agreement < 0.98, case
+
+
+def test_a_mirrored_head_has_its_sides_exchanged(segment):
+    images = {name: np.flip(brain(), axes).copy() for name, axes in (("as it is", ()), ("mirrored", 0), ("all", None))}
+    labels = segment(SIDES, {name: nib.Nifti1Image(image, np.eye(4)) for name, image in images.items()})
+    exchanged = np.array([0, *(k + (1 if k % 2 else -1) for k in range(1, 13)), 13])
+    inside, own = brain() > 0, labels["as it is"].get_fdata().astype(int)
+    assert len(np.unique(own[inside])) > 2
+    assert np.mean(exchanged[own[inside]] == own[inside]) < 0.9
+    for name, axes in (("mirrored", 0), ("all", None)):
+        back = np.flip(labels[name].get_fdata().astype(int), axes)
+        assert np.mean(exchanged[back[inside]] == own[inside]) > 0.999
+
+
+def test_the_network_of_sides_has_no_other_classes(error_of):
+    message = "pairs=0 and singles=7: give 1 or more pairs"
+    assert message in error_of(SIDES, "train.json", targets="structures", features="2x0e+1x0o")
 
 
 def test_offset_and_scale_of_the_intensities_do_not_matter(segment):
@@ -281,7 +301,7 @@ def test_real_brains_run_through_the_whole_pipeline(name, real_brains, get_bundl
     run_here(bundle.root, "train.json", **options)
     run_here(bundle.root, "train.json", "evaluate.json", **options, **FEW_POSES)
     header, scores = (bundle.root / "eval" / "mean_dice_raw.csv").read_text().splitlines()
-    assert header == ",".join(["filename", *STRUCTURES, "mean", "weights"])
+    assert header == ",".join(["filename", *config(name).get_parsed_content("class_names"), "mean", "weights"])
     assert all(0 <= float(dice) <= 1 for dice in scores.split(",")[1:-1])
     image = real_brains / "images" / "person_0.nii.gz"
     kept = {key: options[key] for key in ("features", "spacing_mm", "roi_size")}

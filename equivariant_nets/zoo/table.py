@@ -33,11 +33,12 @@ def bundle_table(folder: str | Path) -> str:
 def _row(bundle: Bundle) -> tuple[str, ...]:
     meta = bundle.metadata
     parser = bundle.parser("inference.json", device="$torch.device('cpu')")
-    network = parser.get_parsed_content("network_def")
+    inside = "network_def#network" if "network_def#network" in parser else "network_def"  # of a wrapper
+    network = parser.get_parsed_content(inside)
     kind = type(network)
     default = inspect.signature(kind).parameters.get("group")
-    given = "network_def#group" in parser
-    group = parser.get_parsed_content("network_def#group") if given else getattr(default, "default", None)
+    given = f"{inside}#group" in parser
+    group = parser.get_parsed_content(f"{inside}#group") if given else getattr(default, "default", None)
     figure, value = next(iter(meta.get("eval_metrics", {}).items()), (None, None))
     has_weights = (bundle.root / WEIGHTS).is_file() or any(
         entry.get("path") == WEIGHTS for entry in large_files(bundle)

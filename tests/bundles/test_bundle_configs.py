@@ -6,7 +6,7 @@ import re
 import tomllib
 
 import pytest
-from bundle_files import BRAIN, BUNDLES, NAMES, RETINA, TUMOR, VOLUMES
+from bundle_files import BRAIN, BUNDLES, NAMES, RETINA, TUMOR, VOLUMES, config
 
 import equivariant_nets
 
@@ -62,18 +62,19 @@ def test_what_is_overridden_alike_is_called_alike_in_training_and_inference(name
 
 @pytest.mark.parametrize("name", [name for name in VOLUMES if name not in TUMOR])
 def test_class_counts_agree(name):
-    train, meta = read(name, "train.json"), read(name, "metadata.json")
+    train, meta, parser = read(name, "train.json"), read(name, "metadata.json"), config(name)
+    names = parser.get_parsed_content("class_names")
     output = meta["network_data_format"]["outputs"]["pred"]
     channels = output["num_channels"]
     background, *classes = output["channel_def"].values()
     assert background == "background"
-    assert all(short in long for short, long in zip(train["class_names"], classes, strict=True))
-    assert channels == len(train["class_names"]) + 1
+    assert all(short in long for short, long in zip(names, classes, strict=True))
+    assert channels == len(names) + 1
     check = next(t for t in train["train"]["deterministic_transforms"] if t["_target_"].endswith("CheckVolumed"))
     whole_maps = name in BRAIN  # their labels become classes after the check
     assert check.get("num_classes") == (None if whole_maps else channels)
-    assert train["train"]["postprocessing"]["transforms"][0]["to_onehot"] == channels
-    labels = re.findall(r"(\d): ([\w ]+)", meta["label_classes"])
+    assert parser.get_parsed_content("train#postprocessing#transforms#0#to_onehot") == channels
+    labels = re.findall(r"(\d+): ([\w ]+)", meta["label_classes"])
     assert {key: value.strip() for key, value in labels} == output["channel_def"]
 
 

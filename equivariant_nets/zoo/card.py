@@ -12,7 +12,7 @@ __all__ = ["card_findings", "sections", "weights_licence"]
 
 SECTIONS = ("Description", "Data", "Training", "Performance", "Use", "References", "License")
 WITHOUT_WEIGHTS = "No weights are shipped"
-_COMMAND = re.compile(r"^ {4,}.*\bpython -m |^ {4,}torchrun ", re.MULTILINE)
+_COMMAND = re.compile(r"^ {4,}.*\bpython (-m |\w+/\w+\.py )|^ {4,}torchrun ", re.MULTILINE)
 _NUMBER = re.compile(r"-?\d+\.\d+")
 
 

@@ -33,12 +33,16 @@ OTHERS = {
     "PILReader": "NibabelReader", "equivariant_nets.data.PhotographReader": "PILReader",
     "PILWriter": "NibabelWriter", "blur": "average", "D8": "C4", "V4": "O",
     "dice_ce": "dice", "regions": "classes", "silu": "relu", "mean": "max",
+    "structures": "sides", "sides": "structures",
     "$torch.uint8": "$torch.int16", "$numpy.uint8": "$numpy.uint16", "constant": "reflect", "edge": "reflect",
     "$math.pi": "$math.pi / 2", "$math.radians(20)": "$math.radians(10)",
 }  # fmt: skip
 IN_MEMORY = "cache_cases"  # how many cases stay there changes none of them
-# The dimensions are those of the group, the depth that of the widths of each level; a sampler forbids to shuffle.
-LEGAL_WITH_OTHERS = {"network_def#spatial_dims", "network_def#depth", "train#dataloader#shuffle"}
+# The dimensions are those of the group, the depth that of the widths of each level; a sampler forbids to shuffle; sides
+# need reflections and classes that have them.
+LEGAL_WITH_OTHERS = {
+    "network_def#spatial_dims", "network_def#depth", "train#dataloader#shuffle", "network_def#network#group", "targets",
+}  # fmt: skip
 TABLE = re.compile(r"^\$@([\w#]+)\[@(\w+)\]$")  # one of several values, by its name
 _known = {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from monai.metrics import compute_dice
 from monai.transforms import Compose, CropForegroundd, Orientationd, Spacingd
 from tqdm import tqdm
 
-from equivariant_nets.data import CheckVolumed, LoadVolumed
+from equivariant_nets.data import CheckVolumed, LoadVolumed, target_structures
 from equivariant_nets.data.datalist import case_name
 from equivariant_nets.evaluation.on_files.poses import named_poses
 from equivariant_nets.evaluation.on_files.turning import Placement, Turning
@@ -26,7 +25,7 @@ NETWORKS = {
     "equivariant": BUNDLES / "brain_structures_mri_so3_segmentation",
     "conventional": BUNDLES / "brain_structures_mri_conventional_segmentation",
 }
-CLASS_NAMES: list[str] = json.loads((NETWORKS["equivariant"] / "configs" / "inference.json").read_text())["class_names"]
+CLASS_NAMES = target_structures()
 SPACING_MM = 1.0  # as the template has it; the picture is of cubes
 POSES = "sagittal:30,random:1"  # after upright
 # The equivariant network sees a brain in one window, or in few: its own windows of 96^3 voxels take 2.5 times as long.

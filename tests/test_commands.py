@@ -81,14 +81,15 @@ def test_a_component_takes_the_arguments_of_its_class_alone(bundle):
     files = str(bundle / "configs" / "train.json")
     parser = ConfigParser()
     parser.read_config(files)
-    target = parser["network_def"]["_target_"].rpartition(".")[2]
+    id = "network_def#network" if "network_def#network" in parser else "network_def"  # inside of a wrapper
+    target = parser[id]["_target_"].rpartition(".")[2]
     arguments = [*inspect.signature(getattr(equivariant_nets, target)).parameters]
-    check(*[text for name in [*arguments, "_disabled_"] for text in (f"--network_def#{name}", "1")], files=files)
-    message = refusal("--network_def#dept", "3", "--network_def::residuall=True", files=files).splitlines()
-    takes_no = f"network_def, equivariant_nets.{target}, takes no"
+    check(*[text for name in [*arguments, "_disabled_"] for text in (f"--{id}#{name}", "1")], files=files)
+    message = refusal(f"--{id}#dept", "3", f"--{id}#residuall=True", files=files).splitlines()
+    takes_no = f"{id}, equivariant_nets.{target}, takes no"
     assert message == [
-        f'--network_def#dept: {takes_no} "dept". Did you mean --network_def#depth?',
-        f'--network_def::residuall: {takes_no} "residuall". Did you mean --network_def#residual?',
+        f'--{id}#dept: {takes_no} "dept". Did you mean --{id}#depth?',
+        f'--{id}#residuall: {takes_no} "residuall". Did you mean --{id}#residual?',
     ]
 
 

@@ -31,10 +31,11 @@ def torchscript_errors(tmp_path_factory):
     folder = tmp_path_factory.mktemp("torchscript")
     for name in NAMES:
         _, network = load_shipped(name)
-        channels = config(name, "metadata.json")["network_data_format"]["inputs"]["image"]["num_channels"]
+        image = config(name, "metadata.json")["network_data_format"]["inputs"]["image"]
+        channels, spatial_dims = image["num_channels"], len(image["spatial_shape"])
         pairs = []
         for size in ((24, 24, 24), (19, 26, 21)):
-            image = torch.randn(1, channels, *size[: network.spatial_dims])
+            image = torch.randn(1, channels, *size[:spatial_dims])
             with torch.no_grad():
                 pairs.append((image, network(image)))
         torch.save(pairs, folder / f"{name}.pt")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, font_manager
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure  # not of pyplot, which would choose a backend for the user's own figures
 from matplotlib.patches import Patch
 from monai.utils import convert_to_numpy
@@ -22,7 +23,8 @@ from torch import Tensor
 __all__ = ["label_centre", "photograph_with_labels", "save_figure", "show_plane", "three_planes", "volume_with_labels"]
 
 
-LABEL_COLOURS = "tab10"
+# Of the classes from 1; from the 21st on they begin anew.
+LABEL_COLOURS = ListedColormap([*colormaps["tab10"].colors, *colormaps["tab20"].colors[1::2]])  # type: ignore[attr-defined]
 _PLANES = ("sagittal", "coronal", "axial")  # across the first, second and third axis, to the right, to the front and up
 _SIDES = (("P", "A"), ("L", "R"), ("L", "R"))  # at the left and the right of each plane
 _MM3_PER_ML = 1000.0
@@ -79,7 +81,9 @@ def show_plane(
     panel.imshow(volume.take(index, axis).T, cmap="gray", vmin=low, vmax=high, origin="lower")
     overlay = np.ma.masked_equal(label.take(index, axis).T, 0)
     style: dict[str, Any] = {"origin": "lower", "interpolation": "nearest"}
-    panel.imshow(overlay, cmap=LABEL_COLOURS, vmin=1, vmax=10, alpha=0.6, **style)
+    panel.imshow(
+        (overlay - 1) % LABEL_COLOURS.N, cmap=LABEL_COLOURS, vmin=0, vmax=LABEL_COLOURS.N - 1, alpha=0.6, **style
+    )
     panel.set_aspect(up / across)
     panel.set_axis_off()
 
@@ -122,7 +126,7 @@ def volume_with_labels(
     if counts.any():
         values = range(1, max(len(counts), len(class_names or ()) + 1))
         lines = [_found(value, counts, voxel_ml, class_names) for value in values]
-        colours = [colormaps[LABEL_COLOURS]((value - 1) % 10) for value in values]
+        colours = [LABEL_COLOURS((value - 1) % LABEL_COLOURS.N) for value in values]
         handles = [Patch(color=colour, label=line) for colour, line in zip(colours, lines, strict=True)]
         figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.08), ncols=2, frameon=False)
     else:

@@ -278,3 +278,19 @@ def test_a_photograph_is_shown_beside_its_vessels(tmp_path):
     half = pictures[0].shape[1] // 2
     assert np.array_equal(pictures[0][:, :half], pictures[1][:, :half])
     assert not np.array_equal(pictures[0][:, half:], pictures[1][:, half:])
+
+
+def test_every_class_is_drawn_in_the_colour_of_its_legend(tmp_path, monkeypatch):
+    """Also where there are more classes than a palette of ten has colours."""
+    drawn = {}
+    monkeypatch.setattr("equivariant_nets.pictures.save_figure", lambda figure, path: drawn.update(figure=figure))
+    label = np.zeros((9, 30, 30), int)
+    label[4, 4 : 4 + 13, 5:20] = np.arange(1, 14)[:, None]
+    volume_with_labels(np.zeros(label.shape), label, tmp_path / "a.png")
+    (legend,) = drawn["figure"].legends
+    image = drawn["figure"].axes[3].images[1]  # the sagittal plane, below the image alone
+    colours = image.cmap(image.norm(image.get_array()))
+    for value, patch in enumerate(legend.get_patches(), start=1):
+        shown = colours[(label[4] == value).T]
+        assert np.allclose(shown, patch.get_facecolor()), value
+    assert len({patch.get_facecolor() for patch in legend.get_patches()}) == 13

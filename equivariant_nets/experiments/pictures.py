@@ -151,8 +151,7 @@ def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, 
         axes[row, 0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=axes[row, 0].transAxes)
     with matplotlib.rc_context({"text.parse_math": False}):
         figure.suptitle(title, fontsize=11)
-        colours = matplotlib.colormaps[LABEL_COLOURS]
-        handles = [Patch(color=colours(index % 10), alpha=0.6) for index in range(len(names))]
+        handles = [Patch(color=LABEL_COLOURS(index % LABEL_COLOURS.N), alpha=0.6) for index in range(len(names))]
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7), frameon=False)
         return save_figure(figure, path)
 

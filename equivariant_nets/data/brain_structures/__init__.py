@@ -8,7 +8,6 @@ from equivariant_nets.data.brain_structures.check import check_brain_structures
 from equivariant_nets.data.brain_structures.labels import (
     LABEL_TABLES,
     STRUCTURES,
-    TARGETS,
     StructuresFromLabelsd,
     target_structures,
 )
@@ -20,7 +19,6 @@ from equivariant_nets.data.datalist import missing_files, select_section
 __all__ = [
     "LABEL_TABLES",
     "STRUCTURES",
-    "TARGETS",
     "CheckSkullStrippedd",
     "StructuresFromLabelsd",
     "brain_structures_datalist",

@@ -14,7 +14,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from equivariant_nets.data.checks import describe_volume, listed_values, round_label
 
-__all__ = ["LABEL_TABLES", "STRUCTURES", "TARGETS", "StructuresFromLabelsd", "target_structures"]
+__all__ = ["LABEL_TABLES", "STRUCTURES", "StructuresFromLabelsd", "target_structures"]
 
 STRUCTURES = ("cerebellum", "hippocampus", "lateral ventricles", "caudate", "putamen", "pallidum", "brain stem")
 

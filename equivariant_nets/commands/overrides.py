@@ -62,16 +62,17 @@ def _fault(parts: Sequence[str], parser: ConfigParser, parameters: Collection[st
         elif part in node:
             node = node[part]
         else:
-            legal, problem = {*node}, f'there is no "{part}" in {where}'
+            quoted = '"' + part + '"'
+            legal, problem = {*node}, f"there is no {quoted} in {where}"
             if level == 0:
                 legal = {*node, *parameters} - {parser.meta_key}
-                problem = f'there is no "{part}" at the top of the config files'
+                problem = f"there is no {quoted} at the top of the config files"
             elif level == len(parts) - 1:  # a new key
                 arguments = _arguments(node, parser.locator) if "_target_" in node else None
                 if arguments is None:
                     return None
                 legal |= arguments
-                problem = f'{where}, {node["_target_"]}, takes no "{part}"'
+                problem = f"{where}, {node['_target_']}, takes no {quoted}"
             return None if level == len(parts) - 1 and part in legal else _Fault(level, problem, legal)
     return None
 

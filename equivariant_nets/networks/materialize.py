@@ -244,7 +244,7 @@ def gated(
     gate_factor: float,
 ) -> Tensor:
     """The operation of :class:`PlainGate`, whose arguments it takes."""
-    channels = [mul * max(dim, 1) for mul, dim in zip(multiplicities, dims)]  # noqa: B905  TorchScript has no zip(strict=)
+    channels = [multiplicities[i] * max(dims[i], 1) for i in range(len(dims))]
     parts = (x if weight is not None else x[:, : sum(channels)]).split(channels, 1)
     if weight is None:
         gates = x[:, sum(channels) :]

@@ -129,7 +129,9 @@ def check(*bundles: str, schema: str | None = None, quick: bool = False) -> str:
     return f"{len(bundles)} bundles, no findings"
 
 
-def pack(*bundles: str, output_dir: str, without_weights: bool = False, quick: bool = False) -> None:
+def pack(
+    *bundles: str, output_dir: str, without_weights: bool = False, quick: bool = False, zoo_style: bool = False
+) -> None:
     """Check bundles, and write an archive with this package inside for each that has no finding.
 
     Args:
@@ -137,13 +139,14 @@ def pack(*bundles: str, output_dir: str, without_weights: bool = False, quick: b
         output_dir: receives NAME_vVERSION.zip; the same files give the same bytes.
         without_weights: pack bundles without weights too.
         quick: leave out the part of the check that builds the networks.
+        zoo_style: format this package as the Model Zoo does, by its black and isort.
     """
     bundles = _bundles(bundles)
     problems = []
     for bundle in tqdm(bundles, desc="packing"):
         try:
-            archive = pack_bundle(bundle, output_dir, without_weights, quick)
-        except (OSError, ValueError) as error:
+            archive = pack_bundle(bundle, output_dir, without_weights, quick, zoo_style)
+        except (ModuleNotFoundError, OSError, ValueError) as error:
             problems.append(str(error))
             continue
         content = archive.read_bytes()

@@ -1,8 +1,10 @@
 """Archives: what goes in, the same bytes anywhere, and bundles that run where the package is not installed."""
 
+import ast
 import json
 import os
 import subprocess
+import sys
 import textwrap
 import zipfile
 from pathlib import Path
@@ -112,6 +114,52 @@ def test_the_same_files_give_the_same_bytes(archives, copy_of, tmp_path):
     finally:
         os.umask(mask)
     assert again.read_bytes() == archives[SMALL].read_bytes()
+
+
+def test_in_the_style_of_the_zoo_its_formatters_change_nothing_and_the_code_is_the_same(tmp_path):
+    isort, black = pytest.importorskip("isort"), pytest.importorskip("black")
+    clone = tmp_path / "model-zoo"
+    (clone / "models").mkdir(parents=True)
+    # The options of the Model Zoo's formatters, as its clones have them.
+    (clone / "setup.cfg").write_text(
+        "[isort]\nknown_first_party = models\nprofile = black\nline_length = 120\n"
+        "skip = .git, .eggs, venv, .venv, versioneer.py, _version.py, conf.py\nskip_glob = *.pyi\n"
+    )
+    (clone / "pyproject.toml").write_text(
+        "[tool.black]\nline-length = 120\ntarget-version = ['py37', 'py38', 'py39']\n"
+    )
+    archive = pack_bundle(BUNDLES / SMALL, tmp_path, quick=True, in_zoo_style=True)
+    zipfile.ZipFile(archive).extractall(clone / "models")
+    for formatter in (isort, black):
+        options = ["--skip-magic-trailing-comma"] if formatter is black else []
+        command = [sys.executable, "-m", formatter.__name__, *options, "--check", "."]
+        result = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+    root = clone / "models" / SMALL
+    modules = sorted((root / "equivariant_nets").rglob("*.py"))
+    assert modules
+    changed = 0
+    for module in modules:
+        source = (PACKAGE / module.relative_to(root / "equivariant_nets")).read_text(encoding="utf-8")
+        formatted = module.read_text(encoding="utf-8")
+        changed += source != formatted
+        assert statements(source) == statements(formatted)
+    assert changed  # or the formatters had nothing to do, and this test neither
+    assert check_bundle(root, SCHEMA, quick=True) == []
+
+
+def statements(source):
+    """A module's statements, but for the order of its imports, which mean the same in any."""
+    body = ast.parse(source).body
+    imports = [ast.dump(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return sorted(imports), [ast.dump(node) for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def test_the_style_of_the_zoo_needs_its_formatters(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "isort", None)
+    with pytest.raises(SystemExit, match=r"isort is not installed: pip install 'equivariant-nets\[zoo\]'"):
+        pack(str(BUNDLES / SMALL), output_dir=str(tmp_path / "archives"), quick=True, zoo_style=True)
+    assert not (tmp_path / "archives").exists()
 
 
 def test_every_archive_unpacks_to_a_sound_bundle(unpacked):

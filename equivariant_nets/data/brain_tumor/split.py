@@ -67,7 +67,7 @@ def fold_cases(cases: Sequence[Case], fold: int, num_folds: int) -> dict[str, li
         raise ValueError(f"fold is {fold}; legal are 0 to {num_folds - 1}.")
     parts = np.array_split(patients, num_folds)
     section_of = dict.fromkeys(patients, "training")
-    section_of |= {patient: "test" for patient in parts[fold].tolist()}
+    section_of |= dict.fromkeys(parts[fold].tolist(), "test")
     section_of[parts[(fold + 1) % num_folds][0].item()] = "validation"
     return {
         section: sorted((case for case in cases if section_of[case.patient] == section), key=lambda case: case.name)

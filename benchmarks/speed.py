@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -65,12 +66,10 @@ class Workload:
         self.image = torch.randn(1, 1, size, size, size).to(device)
         self.net = self.build().to(device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-4)
-        self.layers: list[tuple[Tensor, Tensor]] = []
         self.plain: nn.Module | None = None
 
     def parts(self) -> dict[str, Callable[[], object]]:
         """What is timed, by name."""
-        self.layers = self._record_layers()
         parts: dict[str, Callable[[], object]] = {
             "training step": self.step,
             "bare convolutions, forward and backward": self.bare_step,
@@ -87,7 +86,8 @@ class Workload:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, enabled=self.amp)
 
-    def _record_layers(self) -> list[tuple[Tensor, Tensor]]:
+    @cached_property  # large, and of use to the floor alone
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
         """Input and dense kernel of each convolution, for the floor."""
         layers: list[tuple[Tensor, Tensor]] = []
 
@@ -209,9 +209,16 @@ def timed(function: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def measure_times(workloads: dict[str, Workload], repeats: int, label: str) -> dict[str, dict[str, list[float]]]:
+def measure_times(
+    workloads: dict[str, Workload], repeats: int, label: str, only: Sequence[str] | None
+) -> dict[str, dict[str, list[float]]]:
     """Seconds of each turn, by part and network; the networks take turns, and a turn before the first warms up."""
     parts = {name: workload.parts() for name, workload in workloads.items()}
+    if only is not None:
+        legal = max(parts.values(), key=len)
+        if unknown := [part for part in only if part not in legal]:
+            raise ValueError(f"parts {unknown} are not legal; choose from {list(legal)}.")
+        parts = {name: {part: own[part] for part in only if part in own} for name, own in parts.items()}
     times: dict[str, dict[str, list[float]]] = {}
     for part in tqdm(max(parts.values(), key=len), desc=label, unit="part"):
         turns = [
@@ -223,13 +230,20 @@ def measure_times(workloads: dict[str, Workload], repeats: int, label: str) -> d
 
 
 def measure(
-    pair: tuple[str, str], size: int, features: str, gates: str, repeats: int, device: torch.device, seed: int
+    pair: tuple[str, str],
+    size: int,
+    features: str,
+    gates: str,
+    repeats: int,
+    device: torch.device,
+    seed: int,
+    only: Sequence[str] | None,
 ) -> list[dict[str, Any]]:
     """A row for each quantity of a network and its reference, at one size."""
     workloads = {name: Workload(name, features, gates, size, device, seed) for name in pair}
     memory = {name: workload.memory() for name, workload in workloads.items()}
     rows = []
-    for part, turns in measure_times(workloads, repeats, f"{size}^3").items():
+    for part, turns in measure_times(workloads, repeats, f"{size}^3", only).items():
         row = _row(pair, size, part, "s", {name: median(seconds) for name, seconds in turns.items()})
         ratios = [s / c for s, c in zip(turns.get(pair[0], []), turns.get(pair[1], []), strict=False)]
         row["ratio by turn"] = f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else None
@@ -261,6 +275,7 @@ def main(
     features: str = "8x0e+4x1e+2x2e",
     gates: str = "scalars",
     repeats: int = 7,
+    parts: Sequence[str] | None = None,
     device: str | None = None,
     threads: int | None = None,
     seed: int = 0,
@@ -275,6 +290,7 @@ def main(
         features: irreps of the steerable network; the others get as many channels. For ``regular``, a multiple of 24.
         gates: of the steerable network: ``scalars``, or ``convolution`` as in the paper.
         repeats: turns of each network.
+        parts: what to time, such as ``"training step"``; all of the table if None.
         device: ``cpu`` or ``cuda``; the GPU where there is one if None. On a GPU with mixed precision.
         threads: of the CPU; as torch chooses if None.
         seed: of weights and images.
@@ -288,7 +304,7 @@ def main(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     sizes = list(sizes or ([128] if place.type == "cuda" else [32, 48]))
     first_construction = {name: timed(lambda build=NETWORKS[name]: build(features, gates), place) for name in pair}
-    rows = [row for size in sizes for row in measure(pair, size, features, gates, repeats, place, seed)]
+    rows = [row for size in sizes for row in measure(pair, size, features, gates, repeats, place, seed, parts)]
     print_table(rows)
     seconds = ", ".join(f"{name} {value:.2f} s" for name, value in first_construction.items())
     print(f"\nThe first construction in a process: {seconds}")

@@ -96,6 +96,16 @@ def test_speed_reports_every_quantity_as_a_ratio(benchmark, tmp_path):
             assert len(seconds) == 3
 
 
+def test_speed_times_the_parts_that_are_asked_for(benchmark):
+    speed = benchmark("speed")
+    options = {"features": FEATURES, "repeats": 1, "device": "cpu", "threads": 1, "sizes": [9]}
+    parts = ["kernel assembly, forward and backward", "training step"]
+    rows = speed["main"](parts=parts, **options)
+    assert [row["quantity"] for row in rows if row["unit"] == "s"] == parts
+    with pytest.raises(ValueError, match=r"parts \['training'\] are not legal; choose from \['training step', "):
+        speed["main"](parts=["training"], **options)
+
+
 def test_speed_compares_any_two_networks(benchmark):
     speed = benchmark("speed")
     options = {"features": "8x0e+2x1e+2x2e", "repeats": 1, "device": "cpu", "threads": 1, "sizes": [9]}
@@ -372,3 +382,20 @@ def test_the_picture_of_exact_and_approximate_is_drawn(benchmark, tmp_path):
     picture = tmp_path / "curve.png"
     assert benchmark("curve")["curve"](output=str(picture), step_degrees=90, size=17) == f"The picture is {picture}."
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_comparison_with_nnunet_refuses_what_it_does_not_know(benchmark, tmp_path):
+    compare = benchmark("nnunet")["compare"]
+    with pytest.raises(ValueError, match=r"networks \['UNet'\] are not legal; choose from \['PlainConvUNet, SGD'"):
+        compare(str(tmp_path), dataset_dir="none", networks=["UNet"])
+    with pytest.raises(ValueError, match="steps is 75; legal is a multiple of 50"):
+        compare(str(tmp_path), dataset_dir="none", steps=75)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_comparison_with_nnunet_averages_classes_then_cases(benchmark, tmp_path):
+    rows = ["pose,case,class,dice", "upright,a,1,0.5", "upright,a,2,0.7", "upright,b,1,1.0", "axial 45,a,1,0.25"]
+    (tmp_path / "poses_dice.csv").write_text("\n".join(rows) + "\n")
+    assert benchmark("nnunet")["_means"](tmp_path / "poses_dice.csv") == {
+        "upright": "0.800 (0.200)", "axial 45": "0.250 (0.000)",
+    }  # fmt: skip

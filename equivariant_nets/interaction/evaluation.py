@@ -121,5 +121,5 @@ class ClickSweep(RotationSweep):
                 measured.append(np.stack([self._dice(*self._channels(output, label)), floor]))
             if click is not None:
                 name, voxel = click
-                image = add_click(image, channels[name], voxel, self.sigma)
+                image = add_click(image, channels[name], voxel, self.sigma, self.image_channels)
         return np.stack(measured)

@@ -14,6 +14,7 @@ from monai.utils import MetaKeys
 from torch import Tensor
 
 from equivariant_nets.data.checks import describe_volume
+from equivariant_nets.data.filling import is_content
 
 __all__ = ["AddClickGuidanced", "add_click", "check_label_names", "check_sigma", "checked_clicks", "click_signal"]
 
@@ -27,7 +28,8 @@ class AddClickGuidanced(MapTransform):
     sizes of the volume, which mirrors the clicks of a reoriented one, and its ``AddGuidanceSignalDeepEditd`` rounds
     them to voxels and makes the first click weaker when a second is close to it.
 
-    Where the image has channels for the clicks already, they are replaced.
+    Where the image has channels for the clicks already, they are replaced. Where it is 0, as normalizations leave what
+    a turned file is filled with, there is no signal, so that a network tells content from filling as without clicks.
 
     Args:
         keys: keys of the images, ``(C, D, H, W)``, loaded by ``LoadVolumed``.
@@ -70,7 +72,8 @@ class AddClickGuidanced(MapTransform):
         for key in self.key_iterator(d):
             image = torch.as_tensor(d[key])
             signals = [self._signal(image, key, name, points) for name, points in clicks.items()]
-            d[key] = torch.cat([image[: self.image_channels], torch.stack(signals).to(image)])
+            image = image[: self.image_channels]
+            d[key] = torch.cat([image, torch.stack(signals).to(image) * has_content(image)])
         return d
 
     def _check_other_names(self, data: Mapping[Hashable, Any]) -> None:
@@ -120,12 +123,17 @@ def click_signal(size: Sequence[int], points: Any, sigma: float) -> Tensor:
     return signal
 
 
-def add_click(image: Tensor, channel: int, point: Sequence[float], sigma: float) -> Tensor:
-    """A copy of an image ``(C, D, H, W)`` with one more click, in voxels, in one of its channels."""
+def add_click(image: Tensor, channel: int, point: Sequence[float], sigma: float, image_channels: int = 1) -> Tensor:
+    """A copy of an image ``(C, D, H, W)`` with one more click, in voxels, in one of its channels behind its own."""
     clicked = image.clone()
     signal = click_signal(tuple(image.shape[1:]), [point], sigma).to(image)
-    clicked[channel] = torch.maximum(image[channel], signal)
+    clicked[channel] = torch.maximum(image[channel], signal * has_content(image[:image_channels])[0])
     return clicked
+
+
+def has_content(image: Tensor) -> Tensor:
+    """Where not all channels of an image ``(C, D, H, W)`` are 0, ``(1, D, H, W)``."""
+    return is_content(image).any(0, keepdim=True)
 
 
 def check_sigma(sigma: float) -> float:

@@ -123,7 +123,7 @@ class AddSimulatedClicksd(MapTransform):
             if wrong.any():
                 point = click_in(wrong, at_random=True)
                 for key in self.key_iterator(d):
-                    d[key] = add_click(d[key], channel, point, self.sigma)
+                    d[key] = add_click(d[key], channel, point, self.sigma, self.image_channels)
         return d
 
 

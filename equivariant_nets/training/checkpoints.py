@@ -47,8 +47,13 @@ def save(content: Any, path: str | Path) -> None:
         unfinished.write_bytes(buffer.getbuffer())
 
 
-def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def read_weights(path: str | Path, device: torch.device | str = "cpu", option: str = "--ckpt_path") -> dict[str, Any]:
     """Read a state dict, or one under the key ``model``, and nothing that runs code.
+
+    Args:
+        path: the file.
+        device: where it is read to.
+        option: of the command line, which errors ask for other weights by.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -56,10 +61,10 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"The weights {path} do not exist. Give --ckpt_path with a file of weights, or --ckpt_dir with the folder "
-            "of a training."
+            f"The weights {path} do not exist. Give {option} with a file of weights"
+            + (", or --ckpt_dir with the folder of a training." if option == "--ckpt_path" else ".")
         )
-    advice = "Give --ckpt_path with a file such as model.pt, which a training writes."
+    advice = f"Give {option} with a file such as model.pt, which a training writes."
     try:
         is_whole = _has_its_sums(path)
         content = torch.load(path, map_location=device, weights_only=True)
@@ -75,7 +80,7 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu") -> dict[s
     if names := not_finite(content):
         raise ValueError(
             f"{path} holds values that are not finite, in {names}: the training that wrote it diverged. Train again "
-            "with a smaller --learning_rate, or give other weights by --ckpt_path."
+            f"with a smaller --learning_rate, or give other weights by {option}."
         )
     return content
 

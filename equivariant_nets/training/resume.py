@@ -230,7 +230,9 @@ class TrainingState:
         """What decides about the result of a training."""
         validator: Any = self.validator
         loader: Any = engine.data_loader
+        start = getattr(engine.state, "initial_weights", None)
         return fingerprint(
+            **({} if start is None else {"initial_weights": start}),
             seed=get_seed(),
             processes=idist.get_world_size(),
             epochs=engine.state.max_epochs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,24 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
-from torch import nn
+from torch import Tensor, nn
 
 from equivariant_nets.errors import shortened
 from equivariant_nets.fingerprints import content_of
+from equivariant_nets.networks.steerable import Convolution
 from equivariant_nets.training.checkpoints import UNREADABLE, read_weights
 from equivariant_nets.training.resume import FILE_NAME as TRAINING_STATE
 from equivariant_nets.training.resume import PREVIOUS_FILE_NAME as PREVIOUS_TRAINING_STATE
 
-__all__ = ["IN_MEMORY", "CheckpointLoader", "WeightsLoader", "WeightsPath", "load_weights", "weights_name"]
+__all__ = [
+    "IN_MEMORY",
+    "CheckpointLoader",
+    "InitialWeights",
+    "WeightsLoader",
+    "WeightsPath",
+    "load_weights",
+    "weights_name",
+]
 
 FILE_NAME = "model.pt"
 IN_MEMORY = "in memory"  # stands in the tables of a network whose weights come from no file
@@ -85,7 +95,12 @@ class WeightsPath(os.PathLike[str]):
 
 
 def load_weights(
-    network: nn.Module, path: str | os.PathLike[str], bundle_root: str | Path, device: torch.device | str = "cpu"
+    network: nn.Module,
+    path: str | os.PathLike[str],
+    bundle_root: str | Path,
+    device: torch.device | str = "cpu",
+    option: str = "--ckpt_path",
+    fit: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
 ) -> str:
     """Load weights into a network, and log which.
 
@@ -94,6 +109,8 @@ def load_weights(
         path: a state dict, or one under the key ``model``.
         bundle_root: folder of the bundle, whose own weights the log tells from others.
         device: where the file is read to.
+        option: of the command line, which errors ask for other weights by.
+        fit: makes the weights of the network of those in the file.
 
     Returns:
         the path.
@@ -104,7 +121,10 @@ def load_weights(
         ValueError: the file is damaged, or holds something else, or values that are not finite.
     """
     path = os.fspath(path)
-    content = read_weights(path, device)
+    content = read_weights(path, device, option)
+    weights = content.get("model", content)
+    if fit is not None and isinstance(weights, Mapping):
+        content = {"model": fit(network, weights)}
     try:
         Checkpoint.load_objects({"model": network}, content)
     except (RuntimeError, TypeError) as error:
@@ -112,7 +132,7 @@ def load_weights(
             raise
         raise RuntimeError(
             f"{path} holds the weights of another network. Give the options that it was trained with, or other weights "
-            f"by --ckpt_path. ({shortened(str(error))})"
+            f"by {option}. ({shortened(str(error))})"
         ) from error
     if idist.get_rank() == 0:
         _logger.info(f"Weights: {path} ({_origin(path, bundle_root)})")
@@ -195,3 +215,57 @@ class CheckpointLoader(WeightsLoader):
 
     A site evaluates the weights that the server sends, which a loader would replace.
     """
+
+
+class InitialWeights:
+    """Start a training from weights: those of the network, or of one that sees only the first of its channels.
+
+    The others, such as clicks, then change nothing until the training learns what they mean: the network begins with
+    the outputs of the other. Put it before :class:`equivariant_nets.training.resume.TrainingState`: a training that is
+    resumed goes on from its own weights, if it started from these.
+
+    Args:
+        load_path: the file.
+        network: receives them.
+        bundle_root: folder of the bundle, whose own weights the log tells from others.
+        device: where the file is read to.
+
+    Raises:
+        FileNotFoundError: when the engine starts, there is no such file.
+        RuntimeError: when the engine starts, the weights are those of another network.
+        ValueError: when the engine starts, the file is damaged, or holds something else, or values that are not finite.
+    """
+
+    def __init__(
+        self,
+        load_path: str | os.PathLike[str],
+        network: nn.Module,
+        bundle_root: str | Path,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.load_path = load_path
+        self.network = network
+        self.bundle_root = bundle_root
+        self.device = device
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an engine, as ignite's handlers do."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        state: Any = engine.state
+        state.initial_weights = content_of(os.fspath(self.load_path)) if os.path.isfile(self.load_path) else None
+        load_weights(self.network, self.load_path, self.bundle_root, self.device, "--initial_weights", _widened)
+
+
+def _widened(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose steerable convolutions take the channels that the network has and they have not."""
+    modules = dict(getattr(network, "module", network).named_modules())
+    result = dict(weights)
+    for name, weight in weights.items():
+        convolution = modules.get(name.removesuffix(".weight"))
+        if not isinstance(convolution, Convolution) or not isinstance(weight, Tensor):
+            continue
+        if convolution.takes_more_channels_than(weight):
+            result[name] = convolution.widened(weight)
+    return result

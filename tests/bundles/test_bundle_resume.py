@@ -6,6 +6,8 @@ from bundle_files import NAMES, kill_when_it_writes
 from fresh import python
 from monai.engines import SupervisedTrainer
 
+from equivariant_nets.errors import find_cause
+
 KILLED = "hippocampus_mri_so3_segmentation"
 RETINA = "retina_vessels_fundus"
 
@@ -74,3 +76,31 @@ def test_a_killed_training_ends_as_one_that_was_not(run_command, train, tmp_path
     resumed = run_command(bundle.root, ["train.json"], cwd=tmp_path, **options, resume=True)
     assert resumed.returncode == 0, resumed.stderr
     assert differences(result(tmp_path / "whole"), result(parts)) == []
+
+
+CLICKS = "hippocampus_mri_so3_deepedit"
+
+
+def test_a_training_starts_from_the_weights_of_another_bundle_and_is_resumed_with_these_alone(train, tmp_path):
+    train(KILLED, "first", epochs=1, epoch_length=2)
+    start = tmp_path / "first" / "model.pt"
+    options = {"epochs": 2, "epoch_length": 1, "initial_weights": str(start)}
+    # A step so small that no weight moves, but for what the first convolution learns of clicks, which is 0.
+    train(CLICKS, "still", **options, learning_rate=1e-30)
+    before, after = (torch.load(tmp_path / folder / "model.pt", weights_only=True) for folder in ("first", "still"))
+    first = next(iter(before))
+    assert all(torch.equal(before[key], after[key]) for key in before if key != first)
+    assert after[first].numel() == 4 * before[first].numel()
+    assert (after[first] == 0).sum() >= 3 * before[first].numel()
+    torch.testing.assert_close(after[first][after[first] != 0], 2 * before[first])
+
+    options |= {"learning_rate": 0.01}
+    train(CLICKS, "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train(CLICKS, "parts", stop_before=2, **options)
+    torch.save({key: value + 1 for key, value in before.items()}, tmp_path / "other.pt")
+    with pytest.raises(Exception, match=r".") as caught:
+        train(CLICKS, "parts", resume=True, **{**options, "initial_weights": str(tmp_path / "other.pt")})
+    assert "initial_weights" in find_cause(caught.value).text
+    train(CLICKS, "parts", resume=True, **options)
+    assert differences(result(tmp_path / "whole"), result(tmp_path / "parts")) == []

@@ -8,9 +8,10 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, NormalizeIntensityd, Orientationd, Spacingd
 
 from equivariant_nets import SteerableUNet
-from equivariant_nets.data import LoadVolumed
+from equivariant_nets.data import LoadVolumed, NormalizeContentd
 from equivariant_nets.equivariance import transform_field
 from equivariant_nets.interaction import AddClickGuidanced, click_signal
+from equivariant_nets.interaction.guidance import add_click
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation
 
 NAMES = {"head": 1, "tail": 2, "background": 0}
@@ -55,6 +56,23 @@ def test_a_click_lies_where_the_user_clicked_in_every_orientation_and_spacing(ax
     squared_mm = ((world(image.affine, voxels) - world(file_affine, click)) ** 2).sum(-1)
     assert np.allclose(image[2], np.exp(-squared_mm / (2 * SIGMA**2)), atol=1e-4)
     assert not image[[1, 3]].any()
+
+
+def test_clicks_leave_filling_as_it_is(tmp_path):
+    """A network that normalizes over content takes for filling what is 0 in all channels, clicks included."""
+    values = np.random.RandomState(0).rand(14, 12, 13).astype(np.float32) + 1
+    values[:, :4] = 0  # as tools fill what a turned volume leaves of its canvas
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    steps = [LoadVolumed("image"), NormalizeContentd("image"), AddClickGuidanced("image", NAMES, SIGMA)]
+    item = {"image": str(tmp_path / "a.nii.gz"), "tail": [[6, 5, 6]], "background": [[6, 1, 6]]}
+    image = Compose(steps)(item)["image"].as_tensor()
+    filling = image[0] == 0
+    assert filling.sum() == (values == 0).sum()
+    assert not image[:, filling].any()
+    assert image[2].max() == 1  # the click beside the filling is there
+    clicked = add_click(image, 1, (6, 4, 6), SIGMA)
+    assert clicked[1].max() == 1
+    assert not clicked[:, filling].any()
 
 
 def test_every_corner_of_the_file_can_be_clicked(tmp_path):

@@ -7,9 +7,11 @@ import pickle
 
 import pytest
 import torch
+from ignite.engine import Engine
 
+from equivariant_nets import SteerableUNet
 from equivariant_nets.errors import find_cause
-from equivariant_nets.training.weights import WeightsPath, load_weights, weights_name
+from equivariant_nets.training.weights import InitialWeights, WeightsPath, load_weights, weights_name
 
 
 @pytest.fixture
@@ -190,3 +192,32 @@ def test_weights_under_the_key_model_load_too(folders):
     torch.save({"model": {key: torch.ones_like(value) for key, value in network.state_dict().items()}}, "keyed.pt")
     load_weights(network, "keyed.pt", "bundle")
     assert all((value == 1).all() for value in network.state_dict().values())
+
+
+def started(network, path):
+    """The state of an engine that started with the initial weights of a file."""
+    engine = Engine(lambda engine, batch: None)
+    InitialWeights(path, network, "bundle").attach(engine)
+    return engine.run([0])
+
+
+def test_a_network_starts_with_the_outputs_of_one_that_sees_fewer_channels(tmp_path):
+    torch.manual_seed(0)
+    options = {"irreps_out": "3x0e", "features": "2x0e+1x1e", "depth": 1}
+    narrow, wide = (SteerableUNet(irreps_in=irreps, **options).eval() for irreps in ("1x0e", "4x0e"))
+    torch.save(narrow.state_dict(), tmp_path / "narrow.pt")
+    started(wide, tmp_path / "narrow.pt")
+    image = torch.rand(1, 4, 10, 9, 8)
+    torch.testing.assert_close(wide(image), narrow(image[:, :1]), rtol=1e-5, atol=1e-6)
+    started(narrow, tmp_path / "narrow.pt")
+    with pytest.raises(RuntimeError, match=r"holds the weights of another network\. .* by --initial_weights"):
+        started(SteerableUNet(irreps_in="4x0e", **{**options, "features": "4x0e"}), tmp_path / "narrow.pt")
+
+
+@pytest.mark.parametrize("content", [{"weight": 1, "bias": "x"}, {"model": [1, 2]}, {"fingerprint": {}}, [1]])
+def test_initial_weights_that_are_none_are_named_with_their_option(tmp_path, content):
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises((ValueError, RuntimeError), match=r"other\.pt holds .* --initial_weights"):
+        started(SteerableUNet(irreps_out="2x0e", features="2x0e+1x1e", depth=1), tmp_path / "other.pt")
+    with pytest.raises(FileNotFoundError, match=r"none\.pt do not exist. Give --initial_weights with a file"):
+        started(torch.nn.Linear(2, 1), tmp_path / "none.pt")

@@ -113,6 +113,33 @@ class Convolution(AssembledConvolution):
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows, dim=0)
 
+    def takes_more_channels_than(self, weight: Tensor) -> bool:
+        """Whether weights are those of this convolution but for channels of its input, all of one irrep, that they
+        have not."""
+        count = weight.numel() * self._columns[0][0]
+        return len(self._columns) == 1 and weight.numel() < self.weight.numel() and count % self.weight.numel() == 0
+
+    def widened(self, weight: Tensor) -> Tensor:
+        """Weights whose kernel is that of other weights on the first channels of the input, and 0 on the others.
+
+        Args:
+            weight: those of a convolution that differs in its input alone: fewer channels of the same irrep.
+
+        Returns:
+            weights of this convolution.
+        """
+        mul_in = self._columns[0][0]
+        narrow_in = weight.numel() * mul_in // self.weight.numel()
+        parts, offset = [], 0
+        for (mul_out, *_), (paths,) in zip(self._rows, self._paths, strict=True):
+            count = mul_out * narrow_in * paths
+            wide = weight.new_zeros(mul_out, mul_in, paths)
+            # The factor of a row belongs to the number of its terms.
+            wide[:, :narrow_in] = weight[offset : offset + count].view(mul_out, narrow_in, paths)
+            parts.append((mul_in / narrow_in) ** 0.5 * wide.flatten())
+            offset += count
+        return torch.cat(parts)
+
     def dense_bias(self) -> ChannelBias | None:
         if self.bias is None:
             return None

@@ -243,3 +243,24 @@ def test_parity_is_ignored_under_so3():
 @pytest.mark.parametrize("sizes", list(itertools.product((1, 2), (1, 3), (4,))))
 def test_volumes_smaller_than_the_kernel(sizes):
     assert small()(noise(1, 4, *sizes)).shape == (1, 5, *sizes)
+
+
+@pytest.mark.parametrize(("few", "many"), [("1x0e", "4x0e"), ("2x1e", "5x1e"), ("3x0e", "4x0e")])
+@pytest.mark.parametrize("group", ["SO3", "O3"])
+def test_widened_weights_are_those_of_the_same_kernel_and_0_on_the_new_channels(few, many, group):
+    torch.manual_seed(0)
+    irreps_out = "3x0e+2x1e+1x2e"
+    narrow, wide = (Convolution(irreps, irreps_out, group=group, allow_zero=True) for irreps in (few, many))
+    assert wide.takes_more_channels_than(narrow.weight)
+    assert not narrow.takes_more_channels_than(wide.weight)
+    assert not wide.takes_more_channels_than(wide.weight)
+    wide.load_state_dict({"weight": wide.widened(narrow.weight.detach())})
+    channels = narrow.irreps_in.dim
+    torch.testing.assert_close(wide.kernel()[:, :channels], narrow.kernel(), rtol=1e-5, atol=1e-7)
+    assert not wide.kernel()[:, channels:].any()
+
+
+def test_weights_of_other_outputs_are_not_taken_for_those_of_fewer_channels():
+    wide = Convolution("4x0e", "3x0e+2x1e")
+    assert not wide.takes_more_channels_than(torch.zeros(wide.weight.numel() // 4 + 1))
+    assert not Convolution("1x0e+1x1e", "3x0e").takes_more_channels_than(torch.zeros(1))

@@ -16,10 +16,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from common import print_table, write_json
 from tqdm import tqdm
 
@@ -30,6 +33,7 @@ from equivariant_nets.nnunet.__main__ import trainer
 
 NUMBER, CONFIGURATION = 4, "3d_fullres"
 DATASET = f"Dataset{NUMBER:03d}_Hippocampus"
+LABELS = {"background": 0, "anterior": 1, "posterior": 2}
 # nnU-Net has no option for the length of a training, nor one that leaves the segmentation of the validation cases out.
 TRAINERS = """
 import os
@@ -80,7 +84,7 @@ def compare(
     networks: list[str] | None = None,
     output: str | None = None,
 ) -> list[dict[str, str]]:
-    """Print mean Dice of each network in each pose.
+    """Print mean Dice of each network in each pose, and what a step of its training takes on one core.
 
     Args:
         work: folder of nnU-Net's data, plans and results.
@@ -102,7 +106,8 @@ def compare(
     rows = []
     for name in tqdm(networks or list(RUNS), desc="networks"):
         nnunet.train(RUNS[name])
-        rows.append({"network": name, **_means(nnunet.measure(RUNS[name], poses, num_cases))})
+        dice = _means(nnunet.measure(RUNS[name], poses, num_cases))
+        rows.append({"network": name, **dice, "CPU s a step": nnunet.step_seconds(RUNS[name].plans)})
     print_table(rows)
     write_json(output, {"steps": steps, "batch_size": batch_size, "num_cases": num_cases, "rows": rows})
     return rows
@@ -140,9 +145,8 @@ class NNUNet:
             case = Path(item["image"]).name.removesuffix(".nii.gz")
             shutil.copy(item["image"], raw / "imagesTr" / f"{case}_0000.nii.gz")
             shutil.copy(item["label"], raw / "labelsTr" / f"{case}.nii.gz")
-        labels = {"background": 0, "anterior": 1, "posterior": 2}
         number = sum(map(len, split.values()))
-        dataset = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": number, "file_ending": ".nii.gz"}
+        dataset = {"channel_names": {"0": "MRI"}, "labels": LABELS, "numTraining": number, "file_ending": ".nii.gz"}
         write_json(str(raw / "dataset.json"), dataset)
         self.command("nnUNetv2_extract_fingerprint", "-d", NUMBER, "-np", 1)
         self.command("nnUNetv2_plan_experiment", "-d", NUMBER)
@@ -160,6 +164,28 @@ class NNUNet:
         if not (self.folder / "results" / DATASET / name / "fold_0" / "checkpoint_final.pth").is_file():
             where = [NUMBER, CONFIGURATION, 0, "-p", run.plans, "-tr", run.trainer, "-device", "cpu", "--c"]
             self.command("nnUNetv2_train", *where, RATE=str(run.rate))
+
+    def step_seconds(self, plans_name: str) -> float:
+        """CPU seconds of a step with the network, patch and batch of plans, without data: the median of three."""
+        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+        plans = json.loads((self.folder / "preprocessed" / DATASET / f"{plans_name}.json").read_text(encoding="utf-8"))
+        configuration = plans["configurations"][CONFIGURATION]
+        built = [
+            configuration["architecture"][key] for key in ("network_class_name", "arch_kwargs", "_kw_requires_import")
+        ]
+        network = get_network_from_plans(*built, 1, len(LABELS), deep_supervision=True).train()
+        batch = torch.zeros(configuration["batch_size"], 1, *configuration["patch_size"])
+        optimizer = torch.optim.Adam(network.parameters())
+        torch.set_num_threads(1)
+        seconds = []
+        for _ in range(4):
+            start = time.process_time()
+            optimizer.zero_grad()
+            sum(output.square().mean() for output in network(batch)).backward()
+            optimizer.step()
+            seconds.append(time.process_time() - start)
+        return median(seconds[1:])
 
     def measure(self, run: Run, poses: str, num_cases: int) -> Path:
         """The table of Dice by pose."""

@@ -399,3 +399,17 @@ def test_the_comparison_with_nnunet_averages_classes_then_cases(benchmark, tmp_p
     assert benchmark("nnunet")["_means"](tmp_path / "poses_dice.csv") == {
         "upright": "0.800 (0.200)", "axial 45": "0.250 (0.000)",
     }  # fmt: skip
+
+
+def test_layers_add_up_to_the_error_of_the_network(benchmark, tmp_path):
+    layers = benchmark("layers")
+    options = {"features": "2x0e+1x1e", "depth": 1, "kernel_size": 3, "seeds": 1, "size": 17}
+    rows = layers["layers"](angles=(45.0,), output=str(tmp_path / "layers.json"), **options)
+    kinds = [row["kind"] for row in rows]
+    assert kinds.count("Convolution") == 7  # two in each of three blocks, and the head
+    assert kinds.count("Downsample") == kinds.count("Upsample") == 1
+    assert rows[0]["so far"] == pytest.approx(rows[0]["own"])  # nothing is before the first layer
+    assert rows[-1]["own"] < 1e-5  # the head is pointwise
+    assert json.loads((tmp_path / "layers.json").read_text())["rows"] == rows
+    exact = layers["layers"](angles=(90.0,), **options)
+    assert max(row["so far"] for row in exact) < 1e-4

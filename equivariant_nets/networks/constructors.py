@@ -44,6 +44,7 @@ class SteerableUNet(UNet):
         normalization: ``instance``, ``batch`` or ``none``; or ``content``: ``instance`` over the voxels where the input
             is not 0, and 0 outside, so that filled corners count nowhere.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max`` (of the norm, for irreps other than 0e).
+        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping an irrep after each layer.
         decoder_features: irreps of the first level of the decoder, where they differ; ``30x0e`` for scalars only.
         activation: the non-linearity on 0e: ``relu``, ``silu`` or ``gelu``. Other irreps are gated.
@@ -83,6 +84,7 @@ class SteerableUNet(UNet):
         radial_basis: str = "gaussian_rings",
         normalization: str = "instance",
         downsampling: str = "blur",
+        upsampling: str = "linear",
         dropout: float = 0.0,
         decoder_features: str | None = None,
         activation: str = "relu",
@@ -106,7 +108,9 @@ class SteerableUNet(UNet):
             activation=activation,
             gates=gates,
         )
-        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)
+        super().__init__(
+            family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision, upsampling=upsampling
+        )
         self.irreps_in = family.input
         self.irreps_out = family.output
 
@@ -129,6 +133,7 @@ class RegularUNet(UNet):
             that does both: the group convolutions of the paper.
         normalization: ``instance``, ``batch`` or ``none``, jointly over a field.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
+        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the group.
         activation: ``relu``, ``leaky_relu``, ``silu`` or ``gelu``.
@@ -167,6 +172,7 @@ class RegularUNet(UNet):
         separable: bool = False,
         normalization: str = "instance",
         downsampling: str = "blur",
+        upsampling: str = "linear",
         dropout: float = 0.0,
         projection: str = "mean",
         activation: str = "leaky_relu",
@@ -187,7 +193,9 @@ class RegularUNet(UNet):
             projection=projection,
             activation=activation,
         )
-        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)
+        super().__init__(
+            family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision, upsampling=upsampling
+        )
         self.group = family.group
 
 
@@ -212,6 +220,7 @@ class ScaleUNet(UNet):
             symmetries of the voxel lattice too, and approximately under all rotations.
         normalization: ``instance`` (of each scale), ``batch`` (jointly over the scales) or ``none``.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
+        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the scales.
         activation: ``relu``, ``leaky_relu``, ``silu`` or ``gelu``.
@@ -251,6 +260,7 @@ class ScaleUNet(UNet):
         isotropic: bool = False,
         normalization: str = "instance",
         downsampling: str = "blur",
+        upsampling: str = "linear",
         dropout: float = 0.0,
         projection: str = "mean",
         activation: str = "silu",
@@ -278,7 +288,9 @@ class ScaleUNet(UNet):
             projection=projection,
             activation=activation,
         )
-        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)
+        super().__init__(
+            family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision, upsampling=upsampling
+        )
         self.group = family.group
 
 
@@ -294,6 +306,7 @@ class ConventionalUNet(UNet):
         kernel_size: voxels along the finest axis, odd.
         normalization: ``instance``, ``batch`` or ``none``.
         downsampling: ``blur``, ``average`` or ``max``.
+        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping a channel after each layer.
         spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of
             ``kernel_size`` voxels of the finest axis, so fewer taps along coarser ones, and an axis is halved only when
@@ -324,6 +337,7 @@ class ConventionalUNet(UNet):
         kernel_size: int = 5,
         normalization: str = "instance",
         downsampling: str = "blur",
+        upsampling: str = "linear",
         dropout: float = 0.0,
         spacing: Sequence[float] | None = None,
         residual: bool = False,
@@ -339,4 +353,6 @@ class ConventionalUNet(UNet):
             downsampling=downsampling,
             dropout=dropout,
         )
-        super().__init__(family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision)
+        super().__init__(
+            family, depth, spacing=spacing, residual=residual, deep_supervision=deep_supervision, upsampling=upsampling
+        )

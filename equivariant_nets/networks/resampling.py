@@ -19,6 +19,7 @@ from equivariant_nets.networks.materialize import PlainMaxPool, content_mask
 
 __all__ = [
     "LINEAR_DOWNSAMPLINGS",
+    "UPSAMPLINGS",
     "ContentDownsample",
     "ContentUpsample",
     "Downsample",
@@ -32,7 +33,13 @@ __all__ = [
 # volume of mixed sizes is blurred alike along each axis. `average` is [1 1] and [1 2 1].
 LINEAR_DOWNSAMPLINGS = {"blur": (14.0, 12.0, 8.0, 4.0, 1.0), "average": (2.0, 2.0, 1.0, 0.0, 0.0)}
 MAX_POOLS = {2: F.max_pool2d, 3: F.max_pool3d}
-LINEAR_INTERPOLATION = (4.0, 3.0, 2.0, 1.0, 0.0)  # a tent that reaches zero at the neighbouring coarse voxel
+# The same about a fine voxel, of coarse ones, which are 2 voxels apart: a tent that reaches zero at the next, and the
+# cubic B-spline, 384 times, which reaches it at the next but one. Neither is negative; the spline smooths.
+UPSAMPLINGS = {"linear": (4.0, 3.0, 2.0, 1.0, 0.0), "spline": (256.0, 235.0, 184.0, 121.0, 64.0, 27.0, 8.0, 1.0)}
+
+# A fine voxel is no content where this share of its window, or less, is some: beside the face of a box half of it is, and
+# of a spline a bit more where the border of the canvas cuts it. At the corner of a box it is 0.58.
+_NO_CONTENT = {"linear": 0.5, "spline": 0.55}
 
 
 def window_matrix(size: int, window: list[float], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -109,17 +116,19 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Linear interpolation back to the size that axes had before they were halved.
+    """Back to the size that axes had before they were halved.
 
     Args:
         halved: for each spatial axis, whether it was halved.
+        window: ``linear`` interpolation, or the cubic ``spline``.
 
     Shape: ``(B, C, *[ceil(n / 2) for n in size])`` and ``size`` to ``(B, C, *size)``.
     """
 
-    def __init__(self, halved: Sequence[bool]) -> None:
+    def __init__(self, halved: Sequence[bool], window: str = "linear") -> None:
         super().__init__()
-        self.weights = list(LINEAR_INTERPOLATION)
+        self.window = window
+        self.weights = list(UPSAMPLINGS[window])
         self.axes = [axis for axis, halve in enumerate(halved, start=2) if halve]
 
     def forward(self, x: Tensor, size: list[int]) -> Tensor:
@@ -131,7 +140,7 @@ class Upsample(nn.Module):
         return x.permute(0, 4, 1, 2, 3) if channels_last else x
 
     def extra_repr(self) -> str:
-        return f"axes {self.axes}"
+        return f"{self.window}, axes {self.axes}"
 
 
 def over_content(resampled: Tensor, least: float) -> Tensor:
@@ -158,18 +167,19 @@ class ContentDownsample(nn.Module):
 
 
 class ContentUpsample(nn.Module):
-    """:class:`Upsample` over the content, where not all channels are 0, as :class:`ContentDownsample`. Half a
+    """:class:`Upsample` over the content, where not all channels are 0, as :class:`ContentDownsample`. About half a
     window is no content, as beside the face of a box.
 
     Args and shape: as for :class:`Upsample`.
     """
 
-    def __init__(self, halved: Sequence[bool]) -> None:
+    def __init__(self, halved: Sequence[bool], window: str = "linear") -> None:
         super().__init__()
-        self.resample = Upsample(halved)
+        self.resample = Upsample(halved, window)
+        self.least = _NO_CONTENT[window]
 
     def forward(self, x: Tensor, size: list[int]) -> Tensor:
-        return over_content(self.resample(torch.cat([x, content_mask(x)], 1), size), 1 / 2)
+        return over_content(self.resample(torch.cat([x, content_mask(x)], 1), size), self.least)
 
 
 def max_pool_windows(size: Sequence[int], halved: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:

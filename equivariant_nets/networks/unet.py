@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from equivariant_nets.networks.checks import check_choice
 from equivariant_nets.networks.family import Family, Rep
 from equivariant_nets.networks.lattice import Lattice, lattices
 from equivariant_nets.networks.plan import PlannedBlock, plan_blocks
-from equivariant_nets.networks.resampling import ContentUpsample, Upsample
+from equivariant_nets.networks.resampling import UPSAMPLINGS, ContentUpsample, Upsample
 
 __all__ = ["PlainUNet", "UNet"]
 
@@ -144,17 +145,20 @@ class UNet(PlainUNet):
         spacing: Sequence[float] | None = None,
         residual: bool = False,
         deep_supervision: int = 0,
+        upsampling: str = "linear",
     ) -> None:
+        check_choice("upsampling", upsampling, UPSAMPLINGS)
         levels = lattices(spacing, family.spatial_dims, depth)
         plan = plan_blocks(family, depth, deep_supervision)
         blocks = [_build_block(family, planned, levels[planned.level], residual) for planned in plan]
         downsamples = [family.downsample(planned.rep_out, levels[planned.level]) for planned in plan[:depth]]
         upsample = ContentUpsample if family.normalization == "content" else Upsample
+        upsamples = [upsample(levels[planned.level].halved, upsampling) for planned in plan[depth + 1 :]]
         super().__init__(
             encoders=nn.ModuleList(blocks[: depth + 1]),
             downsamples=nn.ModuleList([nn.Identity(), *downsamples]),
             decoders=nn.ModuleList(blocks[depth + 1 :]),
-            upsamples=nn.ModuleList(upsample(levels[planned.level].halved) for planned in plan[depth + 1 :]),
+            upsamples=nn.ModuleList(upsamples),
             head=family.head(plan[-1].rep_out),
             in_channels=family.in_channels,
             lattices=levels,

@@ -10,6 +10,7 @@ from equivariant_nets.rotations import lattice_rotations
 OPTIONS = {
     "default": {},
     "average": {"downsampling": "average"},
+    "spline": {"upsampling": "spline"},
     "residual": {"residual": True, "dropout": 0.2},
     "no scalars": {"features": "1x1e+1x2e", "irreps_out": "1x1e"},
     "gates by convolution": {"gates": "convolution", "activation": "silu"},

@@ -29,7 +29,7 @@ OPTIONS = {
     "spacing": {"spacing": (1, 1, 3)},
     "residual": {"residual": True},
     "deep supervision": {"deep_supervision": 1, "dropout": 0.2},
-    "smooth_finite": {"radial_basis": "smooth_finite", "downsampling": "average"},
+    "smooth_finite": {"radial_basis": "smooth_finite", "downsampling": "average", "upsampling": "spline"},
 }
 CONVENTIONAL = {
     "conventional": {},

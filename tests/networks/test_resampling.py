@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 
 from equivariant_nets.equivariance import transform_field
-from equivariant_nets.networks.resampling import LINEAR_DOWNSAMPLINGS, Downsample, MaxPool, Upsample
+from equivariant_nets.networks.resampling import LINEAR_DOWNSAMPLINGS, UPSAMPLINGS, Downsample, MaxPool, Upsample
 from equivariant_nets.rotations import lattice_symmetries
 
 WINDOWS = sorted(LINEAR_DOWNSAMPLINGS)
@@ -21,8 +22,8 @@ def max_pool(x):
     return MaxPool(x.shape[1], [True] * (x.dim() - 2))(x)
 
 
-def up(x, size):
-    return Upsample([True] * len(size))(x, size)
+def up(x, size, window="linear"):
+    return Upsample([True] * len(size), window)(x, size)
 
 
 POOLS = [
@@ -55,17 +56,19 @@ def test_downsampling_commutes_with_every_lattice_symmetry(pool, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_upsampling_commutes_with_every_lattice_symmetry(size):
+@pytest.mark.parametrize("window", UPSAMPLINGS)
+def test_upsampling_commutes_with_every_lattice_symmetry(size, window):
     x = noise(halved(size))
     for matrix in lattice_symmetries(len(size)):
-        expected = transform_field(up(x, size), matrix)
-        assert torch.allclose(up(transform_field(x, matrix), expected.shape[2:]), expected, rtol=0, atol=1e-12)
+        expected = transform_field(up(x, size, window), matrix)
+        turned = up(transform_field(x, matrix), expected.shape[2:], window)
+        assert torch.allclose(turned, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_constants_are_kept(size):
     for resampled in [pool(torch.full((1, 1, *size), 3.0)) for (pool,) in [p.values for p in POOLS]] + [
-        up(torch.full((1, 1, *halved(size)), 3.0), size)
+        up(torch.full((1, 1, *halved(size)), 3.0), size, window) for window in UPSAMPLINGS
     ]:
         assert torch.allclose(resampled, torch.tensor(3.0), rtol=1e-6)
 
@@ -77,7 +80,18 @@ def test_linear_functions_are_kept_in_the_interior(n):
         coarse = down(window)(fine)
         grid = 2 * torch.arange((n + 1) // 2, dtype=torch.float64) + (0.5 if n % 2 == 0 else 0)
         assert torch.allclose(coarse[0, 0, 1:-1], grid[1:-1], atol=1e-12)
-    assert torch.allclose(up(grid[None, None], (n,))[0, 0, 1:-1], fine[0, 0, 1:-1], atol=1e-12)
+    for window, rim in (("linear", 1), ("spline", 4)):
+        inside = slice(rim, -rim)
+        assert torch.allclose(up(grid[None, None], (n,), window)[0, 0, inside], fine[0, 0, inside], atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [24, 25])
+def test_the_spline_is_that_of_scipy(n):
+    """Upsampling puts a cubic B-spline of the coarse grid at each coarse value."""
+    coarse = noise(((n + 1) // 2,), batch=1, channels=1)
+    step = (torch.arange(n, dtype=torch.float64) - (0.5 if n % 2 == 0 else 0)) / 2
+    expected = map_coordinates(coarse[0, 0].numpy(), step[None].numpy(), order=3, prefilter=False, mode="nearest")
+    assert torch.allclose(up(coarse, (n,), "spline")[0, 0, 4:-4], torch.from_numpy(expected)[4:-4], atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [3, 5, 11])

@@ -37,8 +37,8 @@ MAX_POOLS = {2: F.max_pool2d, 3: F.max_pool3d}
 # cubic B-spline, 384 times, which reaches it at the next but one. Neither is negative; the spline smooths.
 UPSAMPLINGS = {"linear": (4.0, 3.0, 2.0, 1.0, 0.0), "spline": (256.0, 235.0, 184.0, 121.0, 64.0, 27.0, 8.0, 1.0)}
 
-# A fine voxel is no content where this share of its window, or less, is some: beside the face of a box half of it is, and
-# of a spline a bit more where the border of the canvas cuts it. At the corner of a box it is 0.58.
+# A fine voxel is no content where this share of its window, or less, is some. Beside the face of a box half is, and of
+# a spline a bit more where the border of the canvas cuts it. At the corner of a box it is 0.58.
 _NO_CONTENT = {"linear": 0.5, "spline": 0.55}
 
 

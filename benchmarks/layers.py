@@ -25,10 +25,10 @@ from equivariant_nets import SteerableUNet, interpolation_error
 from equivariant_nets.cli import command_line
 from equivariant_nets.equivariance import central_error, transform_field
 from equivariant_nets.networks.resampling import Downsample, Upsample
-from equivariant_nets.networks.steerable import BatchNorm, Convolution, Gate, InstanceNorm
+from equivariant_nets.networks.steerable import Convolution, Gate, InstanceNorm
 from equivariant_nets.rotations import plane_rotation
 
-LAYERS = (Convolution, InstanceNorm, BatchNorm, Gate, Downsample, Upsample)
+LAYERS = (Convolution, InstanceNorm, Gate, Downsample, Upsample)
 PLANES = ("axial", "coronal", "sagittal")
 
 
@@ -50,7 +50,7 @@ def layers(
         features: irreps of the first level.
         depth: number of halvings.
         kernel_size: of the convolutions, odd.
-        activation: of the gates.
+        activation: of the 0e features.
         upsampling: ``linear`` or ``spline``.
         angles: in degrees.
         size: voxels of each side of the image.

@@ -80,6 +80,7 @@ def compare(
     steps: int = 500,
     batch_size: int = 2,
     poses: str = "upright,axial:45,random:1",
+    fill: str = "lowest",
     num_cases: int = 20,
     networks: list[str] | None = None,
     output: str | None = None,
@@ -92,6 +93,7 @@ def compare(
         steps: of each training, a multiple of 50.
         batch_size: of both networks; nnU-Net plans 9.
         poses: as of ``python -m equivariant_nets.evaluation poses``.
+        fill: what lies beyond the border of turned images, as there.
         num_cases: the first so many test cases.
         networks: some of those of the table.
         output: JSON file of the scores.
@@ -100,16 +102,21 @@ def compare(
         raise ValueError(f"networks {unknown} are not legal; choose from {list(RUNS)}.")
     if steps < 50 or steps % 50:
         raise ValueError(f"steps is {steps}; legal is a multiple of 50.")
+    settings = Path(work) / "settings.json"
+    given = {"steps": steps, "batch_size": batch_size}
+    if settings.exists() and (before := json.loads(settings.read_text(encoding="utf-8"))) != given:
+        raise ValueError(f"{work} was made with {before}. Give the same, or another folder.")
+    write_json(str(settings), given)
     nnunet = NNUNet(Path(work), steps)
     nnunet.prepare(dataset_dir, batch_size)
     _write_test_cases(nnunet.folder / "test", dataset_dir)
     rows = []
     for name in tqdm(networks or list(RUNS), desc="networks"):
         nnunet.train(RUNS[name])
-        dice = _means(nnunet.measure(RUNS[name], poses, num_cases))
+        dice = _means(nnunet.measure(RUNS[name], poses, fill, num_cases))
         rows.append({"network": name, **dice, "CPU s a step": nnunet.step_seconds(RUNS[name].plans)})
     print_table(rows)
-    write_json(output, {"steps": steps, "batch_size": batch_size, "num_cases": num_cases, "rows": rows})
+    write_json(output, {**given, "fill": fill, "num_cases": num_cases, "rows": rows})
     return rows
 
 
@@ -187,16 +194,17 @@ class NNUNet:
             seconds.append(time.process_time() - start)
         return median(seconds[1:])
 
-    def measure(self, run: Run, poses: str, num_cases: int) -> Path:
+    def measure(self, run: Run, poses: str, fill: str, num_cases: int) -> Path:
         """The table of Dice by pose."""
         program = Path(sys.executable).parent / "nnUNetv2_predict"
         options = f"-d {NUMBER} -c {CONFIGURATION} -f 0 -p {run.plans} -tr {run.trainer} -device cpu --disable_tta"
-        output = self.folder / "poses" / f"{run.trainer}__{run.plans}"
+        output = self.folder / "poses" / f"{run.trainer}__{run.plans}__{fill}"
         command = f"'{program}' -i {{input}} -o {{output}} {options} -npp 1 -nps 1"
         test = self.folder / "test"
         self.command(
             "python", "-m", "equivariant_nets.evaluation", "poses", "--images", test / "images", "--labels",
-            test / "labels", "--output_dir", output, "--command", command, "--poses", poses, "--num_cases", num_cases,
+            test / "labels", "--output_dir", output, "--command", command, "--poses", poses, "--fill", fill,
+            "--num_cases", num_cases,
             RATE=str(run.rate),
         )  # fmt: skip
         return output / "poses_dice.csv"

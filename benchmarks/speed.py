@@ -290,7 +290,7 @@ def main(
         features: irreps of the steerable network; the others get as many channels. For ``regular``, a multiple of 24.
         gates: of the steerable network: ``scalars``, or ``convolution`` as in the paper.
         repeats: turns of each network.
-        parts: what to time, such as ``"training step"``; all of the table if None.
+        parts: what to time, of the rows in seconds, such as ``"training step"``; all if None.
         device: ``cpu`` or ``cuda``; the GPU where there is one if None. On a GPU with mixed precision.
         threads: of the CPU; as torch chooses if None.
         seed: of weights and images.

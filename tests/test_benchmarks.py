@@ -391,6 +391,9 @@ def test_the_comparison_with_nnunet_refuses_what_it_does_not_know(benchmark, tmp
     with pytest.raises(ValueError, match="steps is 75; legal is a multiple of 50"):
         compare(str(tmp_path), dataset_dir="none", steps=75)
     assert not list(tmp_path.iterdir())
+    (tmp_path / "settings.json").write_text('{"steps": 500, "batch_size": 2}')
+    with pytest.raises(ValueError, match=r"was made with {'steps': 500, 'batch_size': 2}\. Give the same, or another"):
+        compare(str(tmp_path), dataset_dir="none", steps=1000)
 
 
 def test_the_comparison_with_nnunet_averages_classes_then_cases(benchmark, tmp_path):

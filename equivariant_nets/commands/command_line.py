@@ -21,8 +21,8 @@ __all__ = ["check_command_line"]
 
 # Options that stand for the text that was typed, whatever it looks like.
 FILES = {
-    "bundle_root", "ckpt_dir", "ckpt_file", "ckpt_path", "clicks", "dataset_dir", "filepath", "output_dir",
-    "split_file",
+    "bundle_root", "ckpt_dir", "ckpt_file", "ckpt_path", "clicks", "dataset_dir", "filepath", "initial_weights",
+    "output_dir", "split_file",
 }  # fmt: skip
 # Switches that are read as they are typed, by `equivariant_nets.settings.is_on`. To all else, the text false is true.
 SWITCHES = {"bfloat16", "check_skull", "dicom_seg", "overwrite", "resume"}

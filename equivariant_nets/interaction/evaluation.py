@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equivariant_nets.evaluation.poses import RANDOM, RotationSweep
 from equivariant_nets.evaluation.tables import case_means, read_table, standard_error
-from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma
+from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma, content_of_image
 from equivariant_nets.interaction.simulation import next_click
 from equivariant_nets.pictures import save_figure
 
@@ -72,6 +72,7 @@ class ClickSweep(RotationSweep):
         click_counts: after how many clicks to measure, 0 or more each.
         sigma: standard deviation of the Gaussian at a click, in voxels.
         image_channels: number of channels of the image itself.
+        within_content: as of :class:`equivariant_nets.interaction.AddClickGuidanced`; there the user clicks alone.
         others: as for :class:`equivariant_nets.evaluation.poses.RotationSweep`.
 
     Raises:
@@ -89,6 +90,7 @@ class ClickSweep(RotationSweep):
         click_counts: Sequence[int] = (0, 1, 3, 5, 10),
         sigma: float = 2.0,
         image_channels: int = 1,
+        within_content: bool = False,
         **others: Any,
     ) -> None:
         super().__init__(**others)
@@ -100,6 +102,7 @@ class ClickSweep(RotationSweep):
         self.click_counts = sorted(set(click_counts))
         self.sigma = check_sigma(sigma)
         self.image_channels = image_channels
+        self.within_content = within_content
 
     def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """Each pose with each number of clicks."""
@@ -113,13 +116,14 @@ class ClickSweep(RotationSweep):
         floor = super().scores(image, label, there_and_back, original)[1]
         measured: list[np.ndarray] = []
         click = None
+        within = content_of_image(image[: self.image_channels]) if self.within_content else None
         for count in range(self.click_counts[-1] + 1):
             if count == 0 or click is not None:
                 output = self.inferer(image[None].to(self.device), self.network)[0].float().cpu()
-                click = next_click(output.argmax(0), label[0], self.label_names)
+                click = next_click(output.argmax(0), label[0], self.label_names, None if within is None else within[0])
             if count in self.click_counts:
                 measured.append(np.stack([self._dice(*self._channels(output, label)), floor]))
             if click is not None:
                 name, voxel = click
-                image = add_click(image, channels[name], voxel, self.sigma, self.image_channels)
+                image = add_click(image, channels[name], voxel, self.sigma, within)
         return np.stack(measured)

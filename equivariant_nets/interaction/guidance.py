@@ -28,8 +28,7 @@ class AddClickGuidanced(MapTransform):
     sizes of the volume, which mirrors the clicks of a reoriented one, and its ``AddGuidanceSignalDeepEditd`` rounds
     them to voxels and makes the first click weaker when a second is close to it.
 
-    Where the image has channels for the clicks already, they are replaced. Where it is 0, as normalizations leave what
-    a turned file is filled with, there is no signal, so that a network tells content from filling as without clicks.
+    Where the image has channels for the clicks already, they are replaced.
 
     Args:
         keys: keys of the images, ``(C, D, H, W)``, loaded by ``LoadVolumed``.
@@ -37,6 +36,8 @@ class AddClickGuidanced(MapTransform):
         sigma: standard deviation of the Gaussian at a click, in voxels of the image as it is now; these are isotropic
             behind ``Spacingd``.
         image_channels: number of channels of the image itself.
+        within_content: no signal where all channels of the image are 0, as ``NormalizeContentd`` leaves the filling of
+            a turned file, so that a network that normalizes over content sees the same content with clicks.
         allow_missing_keys: do not raise if a key is missing.
 
     Returns:
@@ -54,9 +55,11 @@ class AddClickGuidanced(MapTransform):
         label_names: Mapping[str, int],
         sigma: float = 2.0,
         image_channels: int = 1,
+        within_content: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.within_content = within_content
         self.label_names = check_label_names(label_names)
         self.sigma = check_sigma(sigma)
         self.image_channels = image_channels
@@ -73,7 +76,8 @@ class AddClickGuidanced(MapTransform):
             image = torch.as_tensor(d[key])
             signals = [self._signal(image, key, name, points) for name, points in clicks.items()]
             image = image[: self.image_channels]
-            d[key] = torch.cat([image, torch.stack(signals).to(image) * has_content(image)])
+            signal = torch.stack(signals).to(image)
+            d[key] = torch.cat([image, signal * content_of_image(image) if self.within_content else signal])
         return d
 
     def _check_other_names(self, data: Mapping[Hashable, Any]) -> None:
@@ -123,15 +127,20 @@ def click_signal(size: Sequence[int], points: Any, sigma: float) -> Tensor:
     return signal
 
 
-def add_click(image: Tensor, channel: int, point: Sequence[float], sigma: float, image_channels: int = 1) -> Tensor:
-    """A copy of an image ``(C, D, H, W)`` with one more click, in voxels, in one of its channels behind its own."""
+def add_click(
+    image: Tensor, channel: int, point: Sequence[float], sigma: float, within: Tensor | None = None
+) -> Tensor:
+    """A copy of an image ``(C, D, H, W)`` with one more click, in voxels, in one of its channels.
+
+    The signal is cut off outside ``within``, booleans ``(1, D, H, W)``.
+    """
     clicked = image.clone()
     signal = click_signal(tuple(image.shape[1:]), [point], sigma).to(image)
-    clicked[channel] = torch.maximum(image[channel], signal * has_content(image[:image_channels])[0])
+    clicked[channel] = torch.maximum(image[channel], signal if within is None else signal * within[0])
     return clicked
 
 
-def has_content(image: Tensor) -> Tensor:
+def content_of_image(image: Tensor) -> Tensor:
     """Where not all channels of an image ``(C, D, H, W)`` are 0, ``(1, D, H, W)``."""
     return is_content(image).any(0, keepdim=True)
 

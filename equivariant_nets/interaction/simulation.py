@@ -12,14 +12,16 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 from torch import Tensor
 
-from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma
+from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma, content_of_image
 
 __all__ = ["AddSimulatedClicksd", "click_in", "next_click"]
 
 Voxel = tuple[int, int, int]
 
 
-def next_click(pred: Any, label: Any, label_names: Mapping[str, int]) -> tuple[str, Voxel] | None:
+def next_click(
+    pred: Any, label: Any, label_names: Mapping[str, int], within: Tensor | None = None
+) -> tuple[str, Voxel] | None:
     """Where a user would click next: in the middle of the largest wrong component.
 
     A component belongs to one true label and is connected through the faces of its voxels. Its middle is the voxel
@@ -29,6 +31,7 @@ def next_click(pred: Any, label: Any, label_names: Mapping[str, int]) -> tuple[s
         pred: the segmentation, a label map ``(D, H, W)``; array or tensor.
         label: the true label map ``(D, H, W)``.
         label_names: the value in both maps of each name, with the background.
+        within: booleans ``(D, H, W)``, where the user clicks; everywhere if None.
 
     Returns:
         the name of the true label and the voxel index; None where all voxels are right.
@@ -45,7 +48,8 @@ def next_click(pred: Any, label: Any, label_names: Mapping[str, int]) -> tuple[s
         ('spleen', (4, 4, 4))
     """
     predicted, true = _checked_maps(pred, label, label_names)
-    wrong = {name: _largest_component((true == value) & (predicted != true)) for name, value in label_names.items()}
+    is_wrong = (predicted != true) & _array(within, predicted.shape)
+    wrong = {name: _largest_component((true == value) & is_wrong) for name, value in label_names.items()}
     name = max(wrong, key=lambda key: wrong[key].sum())
     return (name, click_in(wrong[name])) if wrong[name].any() else None
 
@@ -87,6 +91,7 @@ class AddSimulatedClicksd(MapTransform):
         label_names: the value in the label map of each name, in the order of the channels.
         sigma: standard deviation of the Gaussian at a click, in voxels.
         image_channels: number of channels of the image itself.
+        within_content: as of :class:`equivariant_nets.interaction.AddClickGuidanced`; there the user clicks alone.
         pred_key: key of the network's output ``(classes, D, H, W)``.
         label_key: key of the true label map ``(1, D, H, W)``.
         probability_key: key of the probability that the user clicks in this round.
@@ -101,6 +106,7 @@ class AddSimulatedClicksd(MapTransform):
         label_names: Mapping[str, int],
         sigma: float = 2.0,
         image_channels: int = 1,
+        within_content: bool = False,
         pred_key: str = "pred",
         label_key: str = "label",
         probability_key: str = "probability",
@@ -109,6 +115,7 @@ class AddSimulatedClicksd(MapTransform):
         self.label_names = check_label_names(label_names)
         self.sigma = check_sigma(sigma)
         self.image_channels = image_channels
+        self.within_content = within_content
         self.pred_key = pred_key
         self.label_key = label_key
         self.probability_key = probability_key
@@ -118,13 +125,19 @@ class AddSimulatedClicksd(MapTransform):
         if float(torch.rand(())) >= float(d[self.probability_key]):
             return d
         pred, label = _checked_maps(d[self.pred_key].argmax(0), d[self.label_key][0], self.label_names)
-        for channel, value in enumerate(self.label_names.values(), self.image_channels):
-            wrong = _largest_component((label == value) & (pred != label))
-            if wrong.any():
-                point = click_in(wrong, at_random=True)
-                for key in self.key_iterator(d):
-                    d[key] = add_click(d[key], channel, point, self.sigma, self.image_channels)
+        for key in self.key_iterator(d):
+            within = content_of_image(d[key][: self.image_channels]) if self.within_content else None
+            is_wrong = (pred != label) & _array(None if within is None else within[0], pred.shape)
+            for channel, value in enumerate(self.label_names.values(), self.image_channels):
+                wrong = _largest_component((label == value) & is_wrong)
+                if wrong.any():
+                    d[key] = add_click(d[key], channel, click_in(wrong, at_random=True), self.sigma, within)
         return d
+
+
+def _array(within: Tensor | None, size: tuple[int, ...]) -> np.ndarray:
+    """Booleans ``(D, H, W)``; all are true where none are given."""
+    return np.ones(size, dtype=bool) if within is None else np.asarray(within.cpu())
 
 
 def _checked_maps(pred: Any, label: Any, label_names: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:

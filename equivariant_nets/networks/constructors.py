@@ -44,7 +44,6 @@ class SteerableUNet(UNet):
         normalization: ``instance``, ``batch`` or ``none``; or ``content``: ``instance`` over the voxels where the input
             is not 0, and 0 outside, so that filled corners count nowhere.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max`` (of the norm, for irreps other than 0e).
-        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping an irrep after each layer.
         decoder_features: irreps of the first level of the decoder, where they differ; ``30x0e`` for scalars only.
         activation: the non-linearity on 0e: ``relu``, ``silu`` or ``gelu``. Other irreps are gated.
@@ -56,6 +55,8 @@ class SteerableUNet(UNet):
         residual: give every block a shortcut.
         deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
             output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+        upsampling: ``linear``, or ``spline`` (cubic B-splines), which smooths: steerable networks with random weights
+            have a third less error under free rotations.
 
     Shape: ``(B, irreps_in.dim, D, H, W)`` to ``(B, irreps_out.dim, D, H, W)``.
 
@@ -84,7 +85,6 @@ class SteerableUNet(UNet):
         radial_basis: str = "gaussian_rings",
         normalization: str = "instance",
         downsampling: str = "blur",
-        upsampling: str = "linear",
         dropout: float = 0.0,
         decoder_features: str | None = None,
         activation: str = "relu",
@@ -92,6 +92,7 @@ class SteerableUNet(UNet):
         spacing: Sequence[float] | None = None,
         residual: bool = False,
         deep_supervision: int = 0,
+        upsampling: str = "linear",
     ) -> None:
         family = SteerableFamily(
             irreps_in=irreps_in,
@@ -133,7 +134,6 @@ class RegularUNet(UNet):
             that does both: the group convolutions of the paper.
         normalization: ``instance``, ``batch`` or ``none``, jointly over a field.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
-        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the group.
         activation: ``relu``, ``leaky_relu``, ``silu`` or ``gelu``.
@@ -143,6 +143,8 @@ class RegularUNet(UNet):
         residual: give every block a shortcut.
         deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
             output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+        upsampling: ``linear``, or ``spline`` (cubic B-splines), which smooths: steerable networks with random weights
+            have a third less error under free rotations.
 
     Shape: ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``; both are scalars.
 
@@ -172,13 +174,13 @@ class RegularUNet(UNet):
         separable: bool = False,
         normalization: str = "instance",
         downsampling: str = "blur",
-        upsampling: str = "linear",
         dropout: float = 0.0,
         projection: str = "mean",
         activation: str = "leaky_relu",
         spacing: Sequence[float] | None = None,
         residual: bool = False,
         deep_supervision: int = 0,
+        upsampling: str = "linear",
     ) -> None:
         family = RegularFamily(
             group=find_group(group, spatial_dims),
@@ -220,7 +222,6 @@ class ScaleUNet(UNet):
             symmetries of the voxel lattice too, and approximately under all rotations.
         normalization: ``instance`` (of each scale), ``batch`` (jointly over the scales) or ``none``.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
-        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the scales.
         activation: ``relu``, ``leaky_relu``, ``silu`` or ``gelu``.
@@ -230,6 +231,8 @@ class ScaleUNet(UNet):
         residual: give every block a shortcut.
         deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
             output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+        upsampling: ``linear``, or ``spline`` (cubic B-splines), which smooths: steerable networks with random weights
+            have a third less error under free rotations.
 
     Shape: ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``; both are scalars.
 
@@ -260,13 +263,13 @@ class ScaleUNet(UNet):
         isotropic: bool = False,
         normalization: str = "instance",
         downsampling: str = "blur",
-        upsampling: str = "linear",
         dropout: float = 0.0,
         projection: str = "mean",
         activation: str = "silu",
         spacing: Sequence[float] | None = None,
         residual: bool = False,
         deep_supervision: int = 0,
+        upsampling: str = "linear",
     ) -> None:
         scales = ScaleGroup(
             spatial_dims=spatial_dims,
@@ -306,7 +309,6 @@ class ConventionalUNet(UNet):
         kernel_size: voxels along the finest axis, odd.
         normalization: ``instance``, ``batch`` or ``none``.
         downsampling: ``blur``, ``average`` or ``max``.
-        upsampling: ``linear``, or ``spline``, which smooths: free rotations have less error, at no cost.
         dropout: probability of dropping a channel after each layer.
         spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of
             ``kernel_size`` voxels of the finest axis, so fewer taps along coarser ones, and an axis is halved only when
@@ -314,6 +316,8 @@ class ConventionalUNet(UNet):
         residual: give every block a shortcut.
         deep_supervision: number of decoder levels below the finest with a head of their own; in training mode, the
             output is then a list, finest first, as ``monai.losses.DeepSupervisionLoss`` takes it.
+        upsampling: ``linear``, or ``spline`` (cubic B-splines), which smooths: steerable networks with random weights
+            have a third less error under free rotations.
 
     Shape: ``(B, in_channels, *spatial)`` to ``(B, out_channels, *spatial)``.
 
@@ -337,11 +341,11 @@ class ConventionalUNet(UNet):
         kernel_size: int = 5,
         normalization: str = "instance",
         downsampling: str = "blur",
-        upsampling: str = "linear",
         dropout: float = 0.0,
         spacing: Sequence[float] | None = None,
         residual: bool = False,
         deep_supervision: int = 0,
+        upsampling: str = "linear",
     ) -> None:
         family = ConventionalFamily(
             spatial_dims=spatial_dims,

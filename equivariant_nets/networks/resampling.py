@@ -37,10 +37,6 @@ MAX_POOLS = {2: F.max_pool2d, 3: F.max_pool3d}
 # cubic B-spline, 384 times, which reaches it at the next but one. Neither is negative; the spline smooths.
 UPSAMPLINGS = {"linear": (4.0, 3.0, 2.0, 1.0, 0.0), "spline": (256.0, 235.0, 184.0, 121.0, 64.0, 27.0, 8.0, 1.0)}
 
-# A fine voxel is no content where this share of its window, or less, is some. Beside the face of a box half is, and of
-# a spline a bit more where the border of the canvas cuts it. At the corner of a box it is 0.58.
-_NO_CONTENT = {"linear": 0.5, "spline": 0.55}
-
 
 def window_matrix(size: int, window: list[float], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Window weights, of shape (ceil(size / 2), size), of each fine voxel for each coarse voxel."""
@@ -127,7 +123,6 @@ class Upsample(nn.Module):
 
     def __init__(self, halved: Sequence[bool], window: str = "linear") -> None:
         super().__init__()
-        self.window = window
         self.weights = list(UPSAMPLINGS[window])
         self.axes = [axis for axis, halve in enumerate(halved, start=2) if halve]
 
@@ -140,7 +135,8 @@ class Upsample(nn.Module):
         return x.permute(0, 4, 1, 2, 3) if channels_last else x
 
     def extra_repr(self) -> str:
-        return f"{self.window}, axes {self.axes}"
+        window = next(name for name, weights in UPSAMPLINGS.items() if list(weights) == self.weights)
+        return f"{window}, axes {self.axes}"
 
 
 def over_content(resampled: Tensor, least: float) -> Tensor:
@@ -167,8 +163,9 @@ class ContentDownsample(nn.Module):
 
 
 class ContentUpsample(nn.Module):
-    """:class:`Upsample` over the content, where not all channels are 0, as :class:`ContentDownsample`. About half a
-    window is no content, as beside the face of a box.
+    """:class:`Upsample` over the content, where not all channels are 0, as :class:`ContentDownsample`. Half a window is
+    no content, as beside the face of a box; of a spline a bit more, for the border of the canvas may cut it there. At
+    the corner of a box it is 0.58.
 
     Args and shape: as for :class:`Upsample`.
     """
@@ -176,10 +173,10 @@ class ContentUpsample(nn.Module):
     def __init__(self, halved: Sequence[bool], window: str = "linear") -> None:
         super().__init__()
         self.resample = Upsample(halved, window)
-        self.least = _NO_CONTENT[window]
 
     def forward(self, x: Tensor, size: list[int]) -> Tensor:
-        return over_content(self.resample(torch.cat([x, content_mask(x)], 1), size), self.least)
+        least = 0.5 if len(self.resample.weights) == 5 else 0.55  # of the tent
+        return over_content(self.resample(torch.cat([x, content_mask(x)], 1), size), least)
 
 
 def max_pool_windows(size: Sequence[int], halved: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:

@@ -128,6 +128,7 @@ class UNet(PlainUNet):
         spacing: of the input along each axis; alike along all if None.
         residual: give every block a shortcut.
         deep_supervision: number of decoder levels below the finest that have a head of their own.
+        upsampling: ``linear`` or ``spline``.
 
     Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``. Sizes need not be divisible by anything; an axis that is
     halved h times must have at least ``2**(h - 1) + 1`` voxels, so that every halving still halves it, and one axis

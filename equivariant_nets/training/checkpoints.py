@@ -59,6 +59,8 @@ def read_weights(path: str | Path, device: torch.device | str = "cpu", option: s
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or holds something else, or values that are not finite.
     """
+    if Path(path).is_dir():
+        raise FileNotFoundError(f"The weights {path} are a folder. Give {option} with a file in it, such as model.pt.")
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"The weights {path} do not exist. Give {option} with a file of weights"

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 FILE_NAME = "model.pt"
+_FIRST_BLOCK = "encoders.0."  # whose convolutions, the shortcut's too, may see the image
 IN_MEMORY = "in memory"  # stands in the tables of a network whose weights come from no file
 
 _logger = logging.getLogger(__name__)
@@ -220,31 +221,37 @@ class CheckpointLoader(WeightsLoader):
 class InitialWeights:
     """Start a training from weights: those of the network, or of one that sees only the first of its channels.
 
-    The others, such as clicks, then change nothing until the training learns what they mean: the network begins with
+    The latter is for steerable networks that are equal but for the channels of their input, such as clicks. These then
+    change nothing until the training learns what they mean: on images that are prepared alike, the network begins with
     the outputs of the other. Put it before :class:`equivariant_nets.training.resume.TrainingState`: a training that is
-    resumed goes on from its own weights, if it started from these.
+    resumed goes on from its own weights, if it started from these. A second run of the engine goes on from its first.
 
     Args:
         load_path: the file.
         network: receives them.
+        save_dir: the folder that the training writes its weights to.
         bundle_root: folder of the bundle, whose own weights the log tells from others.
         device: where the file is read to.
 
     Raises:
         FileNotFoundError: when the engine starts, there is no such file.
         RuntimeError: when the engine starts, the weights are those of another network.
-        ValueError: when the engine starts, the file is damaged, or holds something else, or values that are not finite.
+        ValueError: when the engine starts, the file is damaged, or holds something else, or values that are not finite,
+            or the training would write over it.
     """
 
     def __init__(
         self,
         load_path: str | os.PathLike[str],
         network: nn.Module,
+        save_dir: str | Path,
         bundle_root: str | Path,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.load_path = load_path
+        self.load_path = os.fspath(load_path)
         self.network = network
+        self.save_dir = save_dir
+        self.has_started = False
         self.bundle_root = bundle_root
         self.device = device
 
@@ -253,19 +260,28 @@ class InitialWeights:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        state: Any = engine.state
-        state.initial_weights = content_of(os.fspath(self.load_path)) if os.path.isfile(self.load_path) else None
+        if self.has_started:
+            return
+        if os.path.realpath(self.load_path) == os.path.realpath(os.path.join(self.save_dir, FILE_NAME)):
+            raise ValueError(
+                f"--initial_weights {self.load_path} is the file that this training writes its own weights to, so that "
+                "it could not be resumed. Give a copy of it, or another --ckpt_dir or --output_dir."
+            )
         load_weights(self.network, self.load_path, self.bundle_root, self.device, "--initial_weights", _widened)
+        state: Any = engine.state
+        state.initial_weights = content_of(self.load_path)
+        self.has_started = True
 
 
 def _widened(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights whose steerable convolutions take the channels that the network has and they have not."""
-    modules = dict(getattr(network, "module", network).named_modules())
-    result = dict(weights)
-    for name, weight in weights.items():
-        convolution = modules.get(name.removesuffix(".weight"))
-        if not isinstance(convolution, Convolution) or not isinstance(weight, Tensor):
+    """Weights whose first convolutions take the channels of an image that the network has and they have not."""
+    network = network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
+    irreps_in, result = getattr(network, "irreps_in", None), dict(weights)
+    for name, module in network.named_modules():
+        weight = weights.get(f"{name}.weight")
+        if not isinstance(module, Convolution) or not isinstance(weight, Tensor):
             continue
-        if convolution.takes_more_channels_than(weight):
-            result[name] = convolution.widened(weight)
+        if name.startswith(_FIRST_BLOCK) and module.irreps_in == irreps_in and (fewer := module.fewer_channels(weight)):
+            result[f"{name}.weight"] = module.widened(weight)
+            _logger.info(f"Of the input, {irreps_in}, the weights know {fewer}; the others begin at 0.")
     return result

@@ -25,6 +25,7 @@ from equivariant_nets.zoo.check import check_bundle
 from equivariant_nets.zoo.files import missing_weights
 from equivariant_nets.zoo.pack import pack_bundle
 from equivariant_nets.zoo.sources import is_sources
+from equivariant_nets.zoo.style import check_formatters
 from equivariant_nets.zoo.table import bundle_table
 
 
@@ -136,17 +137,22 @@ def pack(
 
     Args:
         bundles: their folders.
-        output_dir: receives NAME_vVERSION.zip; the same files give the same bytes.
+        output_dir: receives NAME_vVERSION.zip; the same files give the same bytes, where zoo_style is not given.
         without_weights: pack bundles without weights too.
         quick: leave out the part of the check that builds the networks.
         zoo_style: format this package as the Model Zoo does, by its black and isort.
     """
     bundles = _bundles(bundles)
+    if zoo_style:
+        try:
+            print(f"Formatted by {check_formatters()}")
+        except ModuleNotFoundError as error:
+            sys.exit(f"error: {error}")
     problems = []
     for bundle in tqdm(bundles, desc="packing"):
         try:
             archive = pack_bundle(bundle, output_dir, without_weights, quick, zoo_style)
-        except (ModuleNotFoundError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             problems.append(str(error))
             continue
         content = archive.read_bytes()

@@ -34,8 +34,9 @@ def pack_bundle(
 ) -> Path:
     """Check a bundle and write ``<name>_v<version>.zip``.
 
-    The bytes depend on the files that go in alone: see :func:`archive_content`. Entries are sorted, have one time and
-    one mode, and are stored uncompressed, because versions of zlib compress differently; weights hardly shrink anyway.
+    The bytes depend on the files that go in alone (see :func:`archive_content`), and in the style of the Model Zoo on
+    the versions of its formatters. Entries are sorted, have one time and one mode, and are stored uncompressed, because
+    versions of zlib compress differently; weights hardly shrink anyway.
     An archive of that name is replaced, at once.
 
     Args:
@@ -85,6 +86,9 @@ def archive_content(bundle: Bundle, in_zoo_style: bool = False) -> dict[str, byt
     for module in reachable_modules(bundle):
         source = (_SOURCE / module).read_bytes()
         if in_zoo_style and module.suffix == ".py":
-            source = zoo_style(source.decode()).encode()
+            try:
+                source = zoo_style(source.decode()).encode()
+            except ValueError as error:  # of black
+                raise ValueError(f"{module} cannot be formatted for the Model Zoo: {error}") from error
         content[f"{PACKAGE}/{module.as_posix()}"] = source
     return content

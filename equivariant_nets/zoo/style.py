@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["zoo_style"]
+__all__ = ["check_formatters", "zoo_style"]
 
 _LINE = 120
 _TARGETS = ("py37", "py38", "py39")
+
+
+def check_formatters() -> str:
+    """The versions of the formatters, which decide where lines are broken.
+
+    Raises:
+        ModuleNotFoundError: black or isort is not installed.
+    """
+    try:
+        import black
+        import isort
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"--zoo_style needs the formatters of the Model Zoo, and {error.name} is not installed: "
+            "pip install 'equivariant-nets[zoo]'"
+        ) from error
+    return f"black {black.__version__}, isort {isort.__version__}"
 
 
 def zoo_style(text: str) -> str:
@@ -18,7 +35,7 @@ def zoo_style(text: str) -> str:
         text: the source of a module.
 
     Raises:
-        ModuleNotFoundError: black or isort is not installed.
+        ModuleNotFoundError: as :func:`check_formatters`.
 
     Example:
         >>> print(zoo_style("import torch\\nimport monai\\nsizes = [1,\\n2,]"), end="")
@@ -27,14 +44,10 @@ def zoo_style(text: str) -> str:
         <BLANKLINE>
         sizes = [1, 2]
     """
-    try:
-        import black
-        import isort
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"--zoo_style needs the formatters of the Model Zoo, and {error.name} is not installed: "
-            "pip install 'equivariant-nets[zoo]'"
-        ) from error
+    check_formatters()
+    import black
+    import isort
+
     # The folder that is packed from must not decide what counts as a package of one's own; the Zoo's is another.
     sort = isort.Config(
         profile="black",

@@ -102,6 +102,8 @@ def begin(
         sys.exit(
             f"{overrides} overrides {', '.join(unknown)}, which {bundle.name} has not. Legal are those of train.json."
         )
+    if "initial_weights" in given:
+        sys.exit(f"{overrides} overrides initial_weights, which the server sends: give --ckpt_path in their place.")
     parser.update({**given, "bundle_root": str(bundle)})
     arguments = {key: parser.get_parsed_content(f"network_def#{key}") for key in parser["network_def"]}
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from equivariant_nets import SteerableUNet
 from equivariant_nets.data import LoadVolumed, NormalizeContentd
 from equivariant_nets.equivariance import transform_field
 from equivariant_nets.interaction import AddClickGuidanced, click_signal
-from equivariant_nets.interaction.guidance import add_click
+from equivariant_nets.interaction.guidance import add_click, content_of_image
 from equivariant_nets.rotations import lattice_rotations, lattice_symmetries, plane_rotation
 
 NAMES = {"head": 1, "tail": 2, "background": 0}
@@ -63,14 +63,18 @@ def test_clicks_leave_filling_as_it_is(tmp_path):
     values = np.random.RandomState(0).rand(14, 12, 13).astype(np.float32) + 1
     values[:, :4] = 0  # as tools fill what a turned volume leaves of its canvas
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
-    steps = [LoadVolumed("image"), NormalizeContentd("image"), AddClickGuidanced("image", NAMES, SIGMA)]
+    steps = [
+        LoadVolumed("image"),
+        NormalizeContentd("image"),
+        AddClickGuidanced("image", NAMES, SIGMA, within_content=True),
+    ]
     item = {"image": str(tmp_path / "a.nii.gz"), "tail": [[6, 5, 6]], "background": [[6, 1, 6]]}
     image = Compose(steps)(item)["image"].as_tensor()
     filling = image[0] == 0
     assert filling.sum() == (values == 0).sum()
     assert not image[:, filling].any()
     assert image[2].max() == 1  # the click beside the filling is there
-    clicked = add_click(image, 1, (6, 4, 6), SIGMA)
+    clicked = add_click(image, 1, (6, 4, 6), SIGMA, content_of_image(image[:1]))
     assert clicked[1].max() == 1
     assert not clicked[:, filling].any()
 

@@ -123,6 +123,23 @@ def test_training_clicks_once_on_each_label_that_is_wrong():
     assert simulated(label, np.zeros_like(label))[3].max() == 1
 
 
+def test_no_click_lies_in_filling_where_it_would_change_nothing():
+    """What is wrong there, more than elsewhere, does not keep the user from correcting the rest."""
+    label = np.zeros((12, 9, 9), dtype=int)
+    pred = label.copy()
+    pred[6:] = 1
+    pred[2, 4, 4] = 1
+    image = without_clicks(label.shape)
+    image[0, 6:] = 0
+    assert next_click(pred, label, NAMES)[1][0] >= 6
+    assert next_click(pred, label, NAMES, image[0] != 0) == ("background", (2, 4, 4))
+    item = {"pred": logits_of(pred), "label": torch.tensor(label)[None], "probability": torch.tensor(1.0)}
+    clicked = AddSimulatedClicksd("image", NAMES, within_content=True)({**item, "image": image})["image"]
+    assert np.unravel_index(int(clicked[3].argmax()), label.shape) == (2, 4, 4)
+    assert not clicked[1:, 6:].any()
+    assert next_click(label + (pred == 1) * (image[0].numpy() == 0), label, NAMES, image[0] != 0) is None
+
+
 def test_training_clicks_with_the_given_probability_and_the_seed_of_torch():
     label = lines()
     runs = []

@@ -195,10 +195,11 @@ def test_weights_under_the_key_model_load_too(folders):
 
 
 def started(network, path):
-    """The state of an engine that started with the initial weights of a file."""
+    """An engine that started with the initial weights of a file."""
     engine = Engine(lambda engine, batch: None)
-    InitialWeights(path, network, "bundle").attach(engine)
-    return engine.run([0])
+    InitialWeights(path, network, path.parent / "output", "bundle").attach(engine)
+    engine.run([0])
+    return engine
 
 
 def test_a_network_starts_with_the_outputs_of_one_that_sees_fewer_channels(tmp_path):
@@ -214,6 +215,30 @@ def test_a_network_starts_with_the_outputs_of_one_that_sees_fewer_channels(tmp_p
         started(SteerableUNet(irreps_in="4x0e", **{**options, "features": "4x0e"}), tmp_path / "narrow.pt")
 
 
+def test_initial_weights_are_read_once_and_never_by_a_training_that_writes_over_them(tmp_path):
+    network = torch.nn.Linear(2, 1)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    engine = started(network, tmp_path / "model.pt")
+    torch.nn.init.ones_(network.weight)
+    engine.run([0])  # as in the next round of a federated training
+    assert (network.weight == 1).all()
+    own = InitialWeights(tmp_path / "model.pt", network, tmp_path, "bundle")
+    with pytest.raises(
+        ValueError, match=r"model\.pt is the file that this training writes its own weights to.* a copy"
+    ):
+        own(engine)
+
+
+@pytest.mark.parametrize(
+    "other", [{"features": "4x0e"}, {"kernel_size": 3}, {"irreps_in": "2x0e", "features": "2x0e"}, {"depth": 2}]
+)
+def test_weights_of_networks_that_differ_in_more_than_their_input_are_refused(tmp_path, other):
+    options = {"irreps_out": "3x0e", "features": "2x0e+1x1e", "depth": 1}
+    torch.save(SteerableUNet(**{**options, **other}).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(RuntimeError, match=r"holds the weights of another network"):
+        started(SteerableUNet(irreps_in="4x0e", **options), tmp_path / "other.pt")
+
+
 @pytest.mark.parametrize("content", [{"weight": 1, "bias": "x"}, {"model": [1, 2]}, {"fingerprint": {}}, [1]])
 def test_initial_weights_that_are_none_are_named_with_their_option(tmp_path, content):
     torch.save(content, tmp_path / "other.pt")
@@ -221,3 +246,6 @@ def test_initial_weights_that_are_none_are_named_with_their_option(tmp_path, con
         started(SteerableUNet(irreps_out="2x0e", features="2x0e+1x1e", depth=1), tmp_path / "other.pt")
     with pytest.raises(FileNotFoundError, match=r"none\.pt do not exist. Give --initial_weights with a file"):
         started(torch.nn.Linear(2, 1), tmp_path / "none.pt")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"folder are a folder\. Give --initial_weights with a file in it"):
+        started(torch.nn.Linear(2, 1), tmp_path / "folder")

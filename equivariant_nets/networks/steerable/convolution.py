@@ -113,23 +113,22 @@ class Convolution(AssembledConvolution):
             rows.append(torch.cat(row, dim=1))
         return torch.cat(rows, dim=0)
 
-    def takes_more_channels_than(self, weight: Tensor) -> bool:
-        """Whether weights are those of this convolution but for channels of its input, all of one irrep, that they
-        have not."""
-        count = weight.numel() * self._columns[0][0]
-        return len(self._columns) == 1 and weight.numel() < self.weight.numel() and count % self.weight.numel() == 0
+    def fewer_channels(self, weight: Tensor) -> int:
+        """How often weights take the one irrep of this convolution's input, where it is less often than this one does,
+        and all else is as their number says it; otherwise 0."""
+        narrow_in, rest = divmod(weight.numel() * self._columns[0][0], self.weight.numel())
+        return narrow_in if len(self._columns) == 1 and not rest and narrow_in < self._columns[0][0] else 0
 
     def widened(self, weight: Tensor) -> Tensor:
         """Weights whose kernel is that of other weights on the first channels of the input, and 0 on the others.
 
         Args:
-            weight: those of a convolution that differs in its input alone: fewer channels of the same irrep.
+            weight: those of a convolution that differs in its input alone, by :meth:`fewer_channels`.
 
         Returns:
             weights of this convolution.
         """
-        mul_in = self._columns[0][0]
-        narrow_in = weight.numel() * mul_in // self.weight.numel()
+        mul_in, narrow_in = self._columns[0][0], self.fewer_channels(weight)
         parts, offset = [], 0
         for (mul_out, *_), (paths,) in zip(self._rows, self._paths, strict=True):
             count = mul_out * narrow_in * paths

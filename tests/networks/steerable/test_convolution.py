@@ -251,9 +251,9 @@ def test_widened_weights_are_those_of_the_same_kernel_and_0_on_the_new_channels(
     torch.manual_seed(0)
     irreps_out = "3x0e+2x1e+1x2e"
     narrow, wide = (Convolution(irreps, irreps_out, group=group, allow_zero=True) for irreps in (few, many))
-    assert wide.takes_more_channels_than(narrow.weight)
-    assert not narrow.takes_more_channels_than(wide.weight)
-    assert not wide.takes_more_channels_than(wide.weight)
+    assert wide.fewer_channels(narrow.weight) == narrow.irreps_in.num_irreps
+    assert not narrow.fewer_channels(wide.weight)
+    assert not wide.fewer_channels(wide.weight)
     wide.load_state_dict({"weight": wide.widened(narrow.weight.detach())})
     channels = narrow.irreps_in.dim
     torch.testing.assert_close(wide.kernel()[:, :channels], narrow.kernel(), rtol=1e-5, atol=1e-7)
@@ -262,5 +262,6 @@ def test_widened_weights_are_those_of_the_same_kernel_and_0_on_the_new_channels(
 
 def test_weights_of_other_outputs_are_not_taken_for_those_of_fewer_channels():
     wide = Convolution("4x0e", "3x0e+2x1e")
-    assert not wide.takes_more_channels_than(torch.zeros(wide.weight.numel() // 4 + 1))
-    assert not Convolution("1x0e+1x1e", "3x0e").takes_more_channels_than(torch.zeros(1))
+    assert not wide.fewer_channels(torch.zeros(wide.weight.numel() // 4 + 1))
+    assert not wide.fewer_channels(torch.zeros(0))
+    assert not Convolution("1x0e+1x1e", "3x0e").fewer_channels(torch.zeros(1))

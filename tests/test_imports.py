@@ -138,7 +138,8 @@ def test_each_requirement_is_pinned_and_nothing_else():
     assert pins("requirements.txt").keys() == bundles | extras["test"]
     assert pins("requirements-label.txt").keys() == bundles | {"fastapi", "monailabel", "pydicom", "starlette"}
     assert pins("requirements-nnunet.txt").keys() == bundles | {"nnunetv2", "torchvision"}
-    developing = set().union(*(extras[name] for name in ("dask", "dev", "dicom", "export", "nvflare", "tracking", "zoo")))
+    included = ("dask", "dev", "dicom", "export", "nvflare", "tracking", "zoo")
+    developing = set().union(*(extras[name] for name in included))
     assert pins("requirements-dev.txt").keys() == developing - {"pre-commit"}
     assert pins("requirements-docs.txt").keys() == extras["docs"]
     # MONAI Label needs an older numpy.

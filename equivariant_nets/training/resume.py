@@ -268,6 +268,8 @@ class TrainingState:
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:
+    """The network inside what MONAI puts around it for several processes, and for ``torch.compile``."""
+    network = getattr(network, "_orig_mod", network)
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 

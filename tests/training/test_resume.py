@@ -18,7 +18,7 @@ from torch.utils.data import DistributedSampler
 
 from equivariant_nets.training.checkpoints import CheckpointSaver
 from equivariant_nets.training.gradients import GradientClipper
-from equivariant_nets.training.resume import TrainingState
+from equivariant_nets.training.resume import TrainingState, _unwrapped
 
 EPOCHS = 4
 SCORES = (0.2, 0.5, 0.4, 0.3)  # of the epochs: the best checkpoint is that of the second
@@ -375,3 +375,9 @@ def test_a_training_that_is_not_to_resume_starts_anew(resume, tmp_path):
 def test_a_resume_that_is_neither_true_nor_false_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="resume='yes' is not legal: give true or false"):
         Training(tmp_path, resume="yes")
+
+
+def test_the_state_of_a_compiled_network_is_that_of_the_network():
+    network = torch.nn.Linear(2, 1)
+    assert _unwrapped(torch.compile(network)) is network
+    assert _unwrapped(network) is network

@@ -104,9 +104,7 @@ def record(net: SteerableUNet, image: Tensor) -> list[Layer]:
         # Resampling keeps the irreps of what was there before; concatenated features are convolved next.
         before = calls[-1].irreps_out if calls else net.irreps_in
         irreps_in = getattr(module, "irreps_in", before)
-        irreps_out = getattr(module, "irreps_out", before) if isinstance(module, Convolution) else before
-        if isinstance(module, Gate):
-            irreps_out = module.irreps
+        irreps_out = getattr(module, "irreps_out", getattr(module, "irreps", before))
         calls.append(Layer(name, module, inputs, output, irreps_in, irreps_out))
 
     hooks = [

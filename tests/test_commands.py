@@ -147,9 +147,11 @@ def test_a_text_that_counts_as_true_is_no_false():
     for value in ("True", "False", "true", "$not True"):
         check("--include_background", value, "--loss#softmax", value, files=TRAIN)
     check("--bfloat16", "false", "--resume", "false", files=TRAIN)  # which are read as they are typed
-    assert refusal("--include_background", "false", "--loss#softmax=no", files=TRAIN).splitlines() == [
+    texts = (("include_background", "false"), ("loss#softmax", "no"), ("train#trainer#compile", "false"))
+    given = [word for option, text in texts for word in (f"--{option}", text)]
+    assert refusal(*given, files=TRAIN).splitlines() == [
         f"--{option}: {text!r} is read as a text, which counts as true. Write True or False, with a capital."
-        for option, text in (("include_background", "false"), ("loss#softmax", "no"))
+        for option, text in texts
     ]
 
 

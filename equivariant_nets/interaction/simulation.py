@@ -48,7 +48,9 @@ def next_click(
         ('spleen', (4, 4, 4))
     """
     predicted, true = _checked_maps(pred, label, label_names)
-    is_wrong = (predicted != true) & _array(within, predicted.shape)
+    is_wrong = predicted != true
+    if within is not None:
+        is_wrong &= np.asarray(within.cpu())
     wrong = {name: _largest_component((true == value) & is_wrong) for name, value in label_names.items()}
     name = max(wrong, key=lambda key: wrong[key].sum())
     return (name, click_in(wrong[name])) if wrong[name].any() else None
@@ -125,19 +127,18 @@ class AddSimulatedClicksd(MapTransform):
         if float(torch.rand(())) >= float(d[self.probability_key]):
             return d
         pred, label = _checked_maps(d[self.pred_key].argmax(0), d[self.label_key][0], self.label_names)
-        for key in self.key_iterator(d):
-            within = content_of_image(d[key][: self.image_channels]) if self.within_content else None
-            is_wrong = (pred != label) & _array(None if within is None else within[0], pred.shape)
-            for channel, value in enumerate(self.label_names.values(), self.image_channels):
-                wrong = _largest_component((label == value) & is_wrong)
-                if wrong.any():
-                    d[key] = add_click(d[key], channel, click_in(wrong, at_random=True), self.sigma, within)
+        keys = [*self.key_iterator(d)]
+        within = {key: content_of_image(d[key][: self.image_channels]) for key in keys if self.within_content}
+        is_wrong = pred != label
+        for content in within.values():
+            is_wrong &= np.asarray(content[0].cpu())
+        for channel, value in enumerate(self.label_names.values(), self.image_channels):
+            wrong = _largest_component((label == value) & is_wrong)
+            if wrong.any():
+                point = click_in(wrong, at_random=True)
+                for key in keys:
+                    d[key] = add_click(d[key], channel, point, self.sigma, within.get(key))
         return d
-
-
-def _array(within: Tensor | None, size: tuple[int, ...]) -> np.ndarray:
-    """Booleans ``(D, H, W)``; all are true where none are given."""
-    return np.ones(size, dtype=bool) if within is None else np.asarray(within.cpu())
 
 
 def _checked_maps(pred: Any, label: Any, label_names: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray]:

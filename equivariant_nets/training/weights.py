@@ -218,7 +218,7 @@ class CheckpointLoader(WeightsLoader):
     """
 
 
-class InitialWeights:
+class InitialWeights(WeightsLoader):
     """Start a training from weights: those of the network, or of one that sees only the first of its channels.
 
     The latter is for steerable networks that are equal but for the channels of their input, such as clicks. These then
@@ -229,8 +229,8 @@ class InitialWeights:
     Args:
         load_path: the file.
         network: receives them.
-        save_dir: the folder that the training writes its weights to.
         bundle_root: folder of the bundle, whose own weights the log tells from others.
+        save_dir: the folder that the training writes its weights to.
         device: where the file is read to.
 
     Raises:
@@ -244,32 +244,26 @@ class InitialWeights:
         self,
         load_path: str | os.PathLike[str],
         network: nn.Module,
-        save_dir: str | Path,
         bundle_root: str | Path,
+        save_dir: str | Path,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.load_path = os.fspath(load_path)
-        self.network = network
+        super().__init__(load_path, network, bundle_root, device)
         self.save_dir = save_dir
         self.has_started = False
-        self.bundle_root = bundle_root
-        self.device = device
-
-    def attach(self, engine: Engine) -> None:
-        """Register with an engine, as ignite's handlers do."""
-        engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
         if self.has_started:
             return
-        if os.path.realpath(self.load_path) == os.path.realpath(os.path.join(self.save_dir, FILE_NAME)):
+        path = os.fspath(self.load_path)
+        if os.path.realpath(path) == os.path.realpath(os.path.join(self.save_dir, FILE_NAME)):
             raise ValueError(
-                f"--initial_weights {self.load_path} is the file that this training writes its own weights to, so that "
+                f"--initial_weights {path} is the file that this training writes its own weights to, so that "
                 "it could not be resumed. Give a copy of it, or another --ckpt_dir or --output_dir."
             )
-        load_weights(self.network, self.load_path, self.bundle_root, self.device, "--initial_weights", _widened)
+        load_weights(self.network, path, self.bundle_root, self.device, "--initial_weights", _widened)
         state: Any = engine.state
-        state.initial_weights = content_of(self.load_path)
+        state.initial_weights = content_of(path)
         self.has_started = True
 
 

@@ -197,7 +197,7 @@ def test_weights_under_the_key_model_load_too(folders):
 def started(network, path):
     """An engine that started with the initial weights of a file."""
     engine = Engine(lambda engine, batch: None)
-    InitialWeights(path, network, path.parent / "output", "bundle").attach(engine)
+    InitialWeights(path, network, "bundle", path.parent / "output").attach(engine)
     engine.run([0])
     return engine
 
@@ -222,7 +222,7 @@ def test_initial_weights_are_read_once_and_never_by_a_training_that_writes_over_
     torch.nn.init.ones_(network.weight)
     engine.run([0])  # as in the next round of a federated training
     assert (network.weight == 1).all()
-    own = InitialWeights(tmp_path / "model.pt", network, tmp_path, "bundle")
+    own = InitialWeights(tmp_path / "model.pt", network, "bundle", tmp_path)
     with pytest.raises(
         ValueError, match=r"model\.pt is the file that this training writes its own weights to.* a copy"
     ):

@@ -114,8 +114,8 @@ class Convolution(AssembledConvolution):
         return torch.cat(rows, dim=0)
 
     def fewer_channels(self, weight: Tensor) -> int:
-        """How often weights take the one irrep of this convolution's input, where it is less often than this one does,
-        and all else is as their number says it; otherwise 0."""
+        """The multiplicity of the input that weights are for, where it is below that of this convolution, of one irrep;
+        0 where their number, which alone decides, fits no such convolution."""
         narrow_in, rest = divmod(weight.numel() * self._columns[0][0], self.weight.numel())
         return narrow_in if len(self._columns) == 1 and not rest and narrow_in < self._columns[0][0] else 0
 

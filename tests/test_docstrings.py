@@ -17,6 +17,8 @@ import equivariant_nets
         "equivariant_nets.data.brain_tumor.phantoms",
         "equivariant_nets.data.datalist",
         "equivariant_nets.data.phantoms",
+        "equivariant_nets.evaluation.on_files.cases",
+        "equivariant_nets.evaluation.on_files.poses",
         "equivariant_nets.interaction.files",
         "equivariant_nets.interaction.simulation",
         "equivariant_nets.inference.memory",

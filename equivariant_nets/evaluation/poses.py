@@ -71,18 +71,23 @@ class RotationSweep(Sweep):
         self.random_poses = random_poses
         self.seed = seed
 
-    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        """Each plane at each angle, and random rotations after them."""
-        upright = self._turned(image, label, np.eye(3))
+    def poses(self, index: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Each plane at each angle, and random rotations after them: the columns that name a pose, and its matrix."""
         for plane in self.planes:
             for angle in self.angles_degrees:
-                turned = self._turned(image, label, plane_rotation(plane, angle)) if angle % 360 else upright
-                yield {"plane": plane, "angle_degrees": angle}, turned
+                yield {"plane": plane, "angle_degrees": angle}, plane_rotation(plane, angle % 360)
         random_state = np.random.RandomState([self.seed, index])
         for _ in range(self.random_poses):
             matrix = random_rotation(random_state)
             angle = np.rad2deg(np.arccos(np.clip((np.trace(matrix) - 1) / 2, -1, 1)))
-            yield {"plane": RANDOM, "angle_degrees": round(float(angle), 1)}, self._turned(image, label, matrix)
+            yield {"plane": RANDOM, "angle_degrees": round(float(angle), 1)}, matrix
+
+    def measure(self, index: int, item: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """Each pose; upright once, though it belongs to every plane."""
+        image, label = self.volumes(item)
+        upright = self._turned(image, label, np.eye(3))
+        for pose, matrix in self.poses(index):
+            yield pose, upright if np.array_equal(matrix, np.eye(3)) else self._turned(image, label, matrix)
 
     def _turned(self, image: Tensor, label: Tensor, matrix: np.ndarray) -> np.ndarray:
         turn_label = RotateMatrixd("label", matrix, mode="one_hot")
@@ -130,8 +135,9 @@ class ScaleSweep(Sweep):
             )
         self.factors = factors
 
-    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def measure(self, index: int, item: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """Each factor, in the order given."""
+        image, label = self.volumes(item)
         for factor in self.factors:
             size = [max(1, round(n * factor)) for n in label.shape[1:]]
             scaled = _without_metadata(Resize(size, mode=LINEAR[len(size)], anti_aliasing=True)(image))

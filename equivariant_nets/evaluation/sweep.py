@@ -91,8 +91,14 @@ class Sweep(ABC):
         """Draw the table of each network, by its name, into a PNG."""
 
     @abstractmethod
-    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def measure(self, index: int, item: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """For each change of a case: the columns that name it, and its :meth:`scores`."""
+
+    def volumes(self, item: dict[str, Any]) -> tuple[Volume, LabelMap]:
+        """The preprocessed image ``(C, D, H, W)`` and label map ``(1, D, H, W)`` of a case."""
+        prepared = self.preprocessing(item)
+        image, label = (convert_to_tensor(prepared[key], track_meta=False) for key in ("image", "label"))
+        return image, label
 
     def run(self) -> Path:
         """Measure all cases; write the table and the picture, and return the table's path."""
@@ -100,10 +106,8 @@ class Sweep(ABC):
         weights = weights_name(self.weights)
         with eval_mode(self.network):
             for index, item in enumerate(tqdm(self.data, desc=f"{self.kind} sweep", unit="case")):
-                volumes = self.preprocessing(item)
                 case = item.get("case") or case_name(item["label"])
-                image, label = (convert_to_tensor(volumes[key], track_meta=False) for key in ("image", "label"))
-                for change, scores in self.measure(index, image, label):
+                for change, scores in self.measure(index, item):
                     for name, dice, floor in zip(self.class_names, *scores.round(5).tolist(), strict=True):
                         row = {"case": case, **change, "class": name}
                         rows.append({**row, "dice": dice, "interpolation_dice": floor, "weights": weights})

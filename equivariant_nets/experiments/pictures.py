@@ -7,6 +7,7 @@ from equivariant_nets import bundles_extra  # noqa: F401
 # isort: split
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from tqdm import tqdm
 
-from equivariant_nets.evaluation.poses import field_of_view
+from equivariant_nets.evaluation.on_files.sweep import turn_files
+from equivariant_nets.evaluation.on_files.turning import Turning
 from equivariant_nets.experiments.execution import training_dir
 from equivariant_nets.experiments.findings import SMOKE_RUN
 from equivariant_nets.experiments.identity import config_of
@@ -34,7 +36,6 @@ from equivariant_nets.experiments.tables import UPRIGHT_POSE
 from equivariant_nets.pictures import LABEL_COLOURS, label_centre, save_figure, show_plane
 from equivariant_nets.rotations import plane_rotation
 from equivariant_nets.training.checkpoints import read_weights
-from equivariant_nets.transforms import RotateMatrixd
 
 __all__ = ["draw_cases", "ranked_cases"]
 
@@ -58,8 +59,8 @@ def draw_cases(
 ) -> list[tuple[Path, str]]:
     """Draw both cases of each network, at its largest value and its first seed, upright and turned.
 
-    The turn, by 45 degrees in the axial plane, and its field of view are those of
-    :class:`equivariant_nets.evaluation.poses.RotationSweep`.
+    The turn, by 45 degrees in the axial plane, is that of
+    :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep`.
 
     Args:
         settings: what was measured; the first six networks are drawn.
@@ -132,10 +133,12 @@ def _items(parser: ConfigParser) -> dict[str, dict[str, Any]]:
 def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, title: str, path: Path) -> Path:
     """Labels above the prediction: upright in three planes, and turned in the plane of the turn."""
     names, background = (parser.get_parsed_content(key) for key in ("class_names", "include_background"))
-    volumes = parser.get_parsed_content("validate#preprocessing")(item)
-    spacing = volumes["image"].pixdim.tolist()
-    upright = {key: convert_to_tensor(volumes[key], track_meta=False) for key in ("image", "label")}
-    seen, turned = (_segment(view, parser, network) for view in (upright, _turn(upright)))
+    preprocessing = parser.get_parsed_content("validate#preprocessing")
+    with tempfile.TemporaryDirectory() as folder:
+        turned_item, _ = turn_files(item, plane_rotation(_PLANE, _ANGLE_DEGREES), Turning(), Path(folder))
+        volumes = [preprocessing(one) for one in (item, turned_item)]
+    spacing = volumes[0]["image"].pixdim.tolist()
+    seen, turned = (_segment(view, parser, network) for view in volumes)
     columns = [(seen, axis, plane) for axis, plane in enumerate(("sagittal", "coronal", "axial"))]  # of RAS
     columns.append((turned, 2, f"turned by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
 
@@ -156,27 +159,17 @@ def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, 
         return save_figure(figure, path)
 
 
-def _turn(volumes: dict[str, Tensor]) -> dict[str, Tensor]:
-    matrix = plane_rotation(_PLANE, _ANGLE_DEGREES)
-    image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")({"image": volumes["image"]})["image"]
-    label = RotateMatrixd("label", matrix, mode="one_hot")({"label": volumes["label"]})["label"]
-    view = field_of_view(label.shape[1:], volumes["label"].shape[1:])
-    return {
-        "image": convert_to_tensor(image[view], track_meta=False),
-        "label": convert_to_tensor(label[view], track_meta=False),
-    }
-
-
-def _segment(volumes: dict[str, Tensor], parser: ConfigParser, network: torch.nn.Module) -> dict[str, Any]:
+def _segment(volumes: dict[str, Any], parser: ConfigParser, network: torch.nn.Module) -> dict[str, Any]:
     """The volumes with ``pred``, and ``label``, as binary channels, and the mean ``dice`` over classes."""
+    image, label = (convert_to_tensor(volumes[key], track_meta=False) for key in ("image", "label"))
     inferer, device = (parser.get_parsed_content(key) for key in ("validate#inferer", "device"))
     with eval_mode(network):
-        output = inferer(volumes["image"][None].to(device), network)[0].float().cpu()
-    item = parser.get_parsed_content("validate#postprocessing")({"pred": output, "label": volumes["label"]})
+        output = inferer(image[None].to(device), network)[0].float().cpu()
+    item = parser.get_parsed_content("validate#postprocessing")({"pred": output, "label": label})
     pred, label = (convert_to_tensor(item[key], track_meta=False) for key in ("pred", "label"))
     background = parser.get_parsed_content("include_background")
     dice = compute_dice(pred[None], label[None], include_background=background).nanmean()
-    return {"image": volumes["image"], "pred": pred, "label": label, "dice": float(dice)}
+    return {"image": image, "pred": pred, "label": label, "dice": float(dice)}
 
 
 def _paint(channels: Tensor, include_background: bool) -> np.ndarray:

@@ -240,8 +240,10 @@ def _check_overrides(path: Path, run: Run) -> None:
     file = run.bundle / "configs" / TRAINING
     if not file.is_file():
         raise FileNotFoundError(f"{path} names the bundle {run.bundle}, which has no configs/{TRAINING}.")
-    config = json.loads(file.read_text(encoding="utf-8"))
-    for key in [*run.overrides, *run.evaluation]:
+    training = json.loads(file.read_text(encoding="utf-8"))
+    evaluated = file.with_name(EVALUATION[-1])
+    evaluation = {**training, **(json.loads(evaluated.read_text(encoding="utf-8")) if evaluated.is_file() else {})}
+    for key, config in [*((key, training) for key in run.overrides), *((key, evaluation) for key in run.evaluation)]:
         if key in OWN_KEYS and key != "seed":
             raise ValueError(f"{path} overrides {key!r}, which is set for each run. Leave it out.")
         first, *inner = key.split("#")

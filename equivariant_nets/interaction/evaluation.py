@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from equivariant_nets.evaluation.poses import RANDOM, RotationSweep
+from equivariant_nets.evaluation.on_files.sweep import FileRotationSweep
+from equivariant_nets.evaluation.poses import RANDOM
 from equivariant_nets.evaluation.tables import case_means, read_table, standard_error
 from equivariant_nets.interaction.guidance import add_click, check_label_names, check_sigma, content_of_image
 from equivariant_nets.interaction.simulation import next_click
@@ -59,13 +60,14 @@ def _case_means(table: str | Path) -> dict[str, dict[int, np.ndarray]]:
     return {pose: {count: case_means(own) for count, own in curve.items()} for pose, curve in rows.items()}
 
 
-class ClickSweep(RotationSweep):
+class ClickSweep(FileRotationSweep):
     """Dice against the number of clicks, upright and in other poses.
 
-    A pose is turned as in :class:`equivariant_nets.evaluation.poses.RotationSweep` and segmented without clicks. Then a
-    simulated user corrects it by one click at a time (:func:`equivariant_nets.interaction.next_click`), each followed
-    by a segmentation with all clicks so far. Where nothing is left to correct, clicking ends, and the Dice counts for
-    every higher number. The files are ``click_dice.csv`` and ``click_dice.png``.
+    The files of a case are turned as by :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep` and
+    segmented without clicks. Then a simulated user corrects what is found by one click at a time
+    (:func:`equivariant_nets.interaction.next_click`), each followed by a segmentation with all clicks so far. Where
+    nothing is left to correct, clicking ends, and the Dice counts for every higher number. The files are
+    ``click_dice.csv`` and ``click_dice.png``.
 
     Args:
         label_names: the value in a label map of each name, in the order of the channels for the clicks.
@@ -73,11 +75,11 @@ class ClickSweep(RotationSweep):
         sigma: standard deviation of the Gaussian at a click, in voxels.
         image_channels: number of channels of the image itself.
         within_content: as of :class:`equivariant_nets.interaction.AddClickGuidanced`; there the user clicks alone.
-        others: as for :class:`equivariant_nets.evaluation.poses.RotationSweep`.
+        others: as for :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep`.
 
     Raises:
         ValueError: names of labels or numbers of clicks are not legal, and as
-            :class:`equivariant_nets.evaluation.poses.RotationSweep`.
+            :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep`.
     """
 
     kind = "click"
@@ -104,9 +106,9 @@ class ClickSweep(RotationSweep):
         self.image_channels = image_channels
         self.within_content = within_content
 
-    def measure(self, index: int, image: Tensor, label: Tensor) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    def measure(self, index: int, item: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
         """Each pose with each number of clicks."""
-        for pose, of_counts in super().measure(index, image, label):
+        for pose, of_counts in super().measure(index, item):
             for count, scores in zip(self.click_counts, of_counts, strict=True):
                 yield {**pose, "clicks": count}, scores
 

@@ -13,17 +13,20 @@ import pytest
 import torch
 from bundle_files import BUNDLES, kill_when_it_writes
 from fresh import python, run_module
+from monai.transforms import AsDiscreted, Compose, Orientationd
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.transform import Rotation
 
-from equivariant_nets.data import hippocampus_datalist, write_phantoms
+from equivariant_nets.data import LoadVolumed, hippocampus_datalist, write_phantoms
 from equivariant_nets.data.datalist import case_name
 from equivariant_nets.evaluation.on_files.cases import Case, Classes, find_cases, match_names
 from equivariant_nets.evaluation.on_files.command import poses
 from equivariant_nets.evaluation.on_files.measure import Settings, measure
 from equivariant_nets.evaluation.on_files.models import BundleModel, FileModel, Model
 from equivariant_nets.evaluation.on_files.poses import UPRIGHT, named_poses
-from equivariant_nets.evaluation.on_files.turning import Turning
+from equivariant_nets.evaluation.on_files.sweep import FileRotationSweep
+from equivariant_nets.evaluation.on_files.turning import Placement, Turning
+from equivariant_nets.evaluation.tables import read_table
 from equivariant_nets.ownership import FolderLock
 
 AFFINES = {
@@ -124,6 +127,27 @@ def test_a_turned_file_holds_the_body_turned_in_the_world_under_the_same_header(
     clear = np.abs(outermost) > 1e-6  # a voxel on the border itself is a matter of rounding
     assert np.allclose(turned.get_fdata()[clear], expected[clear], atol=1e-3)
     assert sum(turned.shape) > sum(source.shape)
+
+
+@pytest.mark.parametrize("canvas", ["whole", "same"])
+@pytest.mark.parametrize("size", [1.0, 0.7])
+def test_each_voxel_of_a_turned_label_map_has_the_label_whose_indicator_is_highest(size, canvas):
+    label = np.zeros(SIZE, np.int16)
+    label[2:9, 5:15, 3:8], label[4:6, 7:12, 4:12], label[9:12, 2:6, :3] = 4, 1011, 7  # the last at the border
+    label[-1, -1, 0] = label[3, 2, 11] = 9  # of single voxels, far apart
+    (pose,) = named_poses(f"random:1@{size}" if size != 1 else "random:1")[1:]
+    placement = Placement.of(pose, "a", SIZE, AFFINES["long voxels"], canvas)
+    voxels = np.stack(np.meshgrid(*map(np.arange, placement.size), indexing="ij"), -1)
+    origin = (voxels - (np.array(placement.size) - 1) / 2) @ placement.to_source.T + (np.array(SIZE) - 1) / 2
+    axes, values = [np.arange(n) for n in SIZE], np.array([0, 4, 7, 9, 1011])
+    indicators = [
+        RegularGridInterpolator(axes, label == value, bounds_error=False, fill_value=float(value == 0))
+        for value in values
+    ]
+    scores = np.stack([indicator(origin) for indicator in indicators])
+    clear = np.diff(np.sort(scores, 0)[-2:], axis=0)[0] > 1e-6  # no tie
+    assert np.array_equal(placement.label(label)[clear], values[scores.argmax(0)][clear])
+    assert clear.mean() > 0.98
 
 
 @pytest.mark.parametrize("canvas", ["whole", "same"])
@@ -523,3 +547,33 @@ def test_a_pyramid_keeps_what_its_network_loses_when_a_real_anatomy_shrinks(real
         assert upright > 0.7
         losses.append(upright - small)
     assert losses[0] > 2 * losses[1]
+
+
+def test_a_sweep_over_files_reads_turned_files_by_the_preprocessing(folders):
+    shapes, keys = [], ("image", "label")
+
+    def segment(image, network):
+        shapes.append(tuple(image.shape[1:]))
+        return network(image[:, :1])
+
+    def sweep(images, **options):
+        FileRotationSweep(
+            network=Levels(), data=[{"image": images, "label": str(folders / "labels" / "a.nii.gz"), "case": "own"}],
+            preprocessing=Compose([LoadVolumed(keys), Orientationd(keys, "RAS", labels=None)]),
+            postprocessing=AsDiscreted(("pred", "label"), argmax=(True, False), to_onehot=3), inferer=segment,
+            device="cpu", class_names=["one", "two"], include_background=False, output_dir=folders,
+            angles_degrees=[0, 90, 45], planes=["axial"], random_poses=1, **options,
+        ).run()  # fmt: skip
+        return read_table(folders / "rotation_dice.csv")
+
+    file = str(folders / "images" / "a.nii.gz")
+    rows = sweep(file, fill=10)
+    assert shapes[:3] == [(1, 15, 18, 13), (1, 18, 15, 13), (1, 24, 24, 13)]
+    assert {(row["dice"], row["interpolation_dice"]) for row in rows[:4]} == {("1.0", "1.0")}
+    dice, floor = (np.array([float(row[column]) for row in rows[4:]]) for column in ("dice", "interpolation_dice"))
+    assert floor.min() < 1
+    assert (dice > floor - 0.05).all()
+    assert {row["case"] for row in rows} == {"own"}
+    filled = sweep([file, file])  # by the lowest value, which the network takes for the second class
+    assert shapes[4:7] == [(2, 15, 18, 13), (2, 18, 15, 13), (2, 24, 24, 13)]
+    assert max(float(row["dice"]) for row in filled[4:] if row["class"] == "two") < 0.2

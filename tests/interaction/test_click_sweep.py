@@ -3,12 +3,15 @@
 import csv
 
 import matplotlib.image
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from monai.transforms import AsDiscreted
 from torch import nn
 
-from equivariant_nets.evaluation.poses import RotationSweep
+from equivariant_nets.data import LoadVolumed
+from equivariant_nets.evaluation.on_files.sweep import FileRotationSweep
 from equivariant_nets.interaction import ClickSweep, summarize_click_table
 
 NAMES = {"one": 1, "two": 2, "background": 0}
@@ -30,16 +33,25 @@ class Deaf(nn.Module):
         return -((x[:, :1] - torch.tensor([0.0, 1.0, 5.0]).reshape(1, 3, 1, 1, 1)) ** 2)
 
 
+def write_case(folder, number):
+    """A label map that is its own image."""
+    label = np.zeros((12, 14, 10), np.float32)
+    label[2:6, 3:11, 3 : 7 + number] = 1
+    label[7:10, 4:10, 2:8] = 2
+    path = str(folder / f"{number}.nii.gz")
+    nib.save(nib.Nifti1Image(label, np.eye(4)), path)
+    return {"image": path, "label": path}
+
+
 def load(item):
-    label = torch.zeros(1, 12, 14, 10)
-    label[0, 2:6, 3:11, 3 : 7 + item["seed"]] = 1
-    label[0, 7:10, 4:10, 2:8] = 2
-    return {"image": torch.cat([label, torch.zeros(3, 12, 14, 10)]), "label": label}
+    volumes = LoadVolumed(["image", "label"])(item)
+    image = volumes["image"].as_tensor()
+    return {"image": torch.cat([image, torch.zeros(3, *image.shape[1:])]), "label": volumes["label"]}
 
 
 def rows(kind, network, folder, **options):
     settings = {
-        "network": network, "data": [{"label": f"{seed}.nii.gz", "seed": seed} for seed in (0, 1)],
+        "network": network, "data": [write_case(folder, number) for number in (0, 1)],
         "preprocessing": load, "postprocessing": AsDiscreted(["pred", "label"], argmax=[True, False], to_onehot=3),
         "inferer": lambda x, net: net(x), "device": "cpu", "class_names": ["one", "two"], "include_background": False,
         "output_dir": folder, "angles_degrees": [0], "planes": ["axial"], "random_poses": 1,
@@ -67,7 +79,7 @@ def test_clicks_help_a_network_that_obeys_in_every_pose(tmp_path):
 
 def test_without_clicks_the_scores_are_those_of_the_rotation_sweep(tmp_path):
     clicked = [row for row in rows(ClickSweep, Deaf(), tmp_path) if row.pop("clicks") == "0"]
-    assert clicked == rows(RotationSweep, Deaf(), tmp_path)
+    assert clicked == rows(FileRotationSweep, Deaf(), tmp_path)
 
 
 def test_a_network_that_is_deaf_to_clicks_gains_nothing(tmp_path):

@@ -126,10 +126,11 @@ class BundleModel(Model):
         _run([sys.executable, "-m", "monai.bundle", "run", *own, *folders, *self.options], environment)
 
     def settings(self) -> dict[str, Any]:
-        weights = self.root / "models" / "model.pt"
+        folders = [self.root / "models", *(Path(word) for word in self.options)]  # such as that of --ckpt_dir
+        weights = [str(folder / "model.pt") for folder in folders]
         return {
             "options": self.options,
-            "files": _contents([str(self.config), str(weights), *self.options]),
+            "files": _contents([str(self.config), *weights, *self.options]),
             "versions": {name: version(name) for name in ("equivariant_nets", "monai", "torch")},
         }
 

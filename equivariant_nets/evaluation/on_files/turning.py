@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform, find_objects, gaussian_filter
 
 from equivariant_nets.evaluation.on_files.poses import Pose
 
@@ -66,12 +67,14 @@ class Placement:
         size: of the canvas, (X, Y, Z).
         source_size: of the source.
         affine: (4, 4), what the header says of the canvas.
+        source_affine: of the source.
     """
 
     to_source: np.ndarray
     size: tuple[int, ...]
     source_size: tuple[int, ...]
     affine: np.ndarray
+    source_affine: np.ndarray
 
     @classmethod
     def of(cls, pose: Pose, case: str, size: Sequence[int], affine: np.ndarray, canvas: str = "whole") -> Placement:
@@ -90,12 +93,12 @@ class Placement:
         """
         size, rotation = tuple(size), pose.rotation(case)
         if pose.kind == "header":
-            return cls(np.eye(3), size, size, _turned_header(affine, rotation, size))
+            return cls(np.eye(3), size, size, _turned_header(affine, rotation, size), affine)
         axes = _body_axes(affine, in_mm=pose.kind != "order")
         to_canvas = _whole_if_close(pose.size * np.linalg.inv(axes) @ rotation @ axes)
         own = np.ceil(np.abs(to_canvas) @ np.array(size) - 1e-6)
         new_size = tuple(int(n) for n in own) if canvas == "whole" or pose.kind == "order" else size
-        placed = cls(_whole_if_close(np.linalg.inv(to_canvas)), new_size, size, affine)
+        placed = cls(_whole_if_close(np.linalg.inv(to_canvas)), new_size, size, affine, affine)
         if pose.kind == "order":
             step = np.eye(4)
             step[:3, :3], step[:3, 3] = placed.to_source, placed._offset()
@@ -117,17 +120,22 @@ class Placement:
             return self._permuted(label)
         turned = np.zeros(self.size, label.dtype)
         highest, total = np.zeros(self.size), np.zeros(self.size)
-        for value in np.unique(label[label != 0]):  # one at a time, since there can be many
-            score = self._resample((label == value).astype(np.float64), 1, 0.0)
-            turned[score > highest] = value
-            highest, total = np.maximum(highest, score), total + score
+        values, codes = np.unique(label, return_inverse=True)
+        boxes = find_objects(codes.reshape(label.shape) + 1)
+        for value, box in zip(values, boxes, strict=True):  # one at a time and where it is, since there can be many
+            if value == 0:
+                continue
+            there, score = self._resample_box(label == value, box)
+            turned[there][score > highest[there]] = value
+            highest[there] = np.maximum(highest[there], score)
+            total[there] += score
         turned[1 - total >= highest] = 0  # what is missing from the sum is background
         return turned
 
     def back(self) -> Placement:
         """The way back onto the source."""
         to_canvas = _whole_if_close(np.linalg.inv(self.to_source))
-        return Placement(to_canvas, self.source_size, self.size, np.eye(4))
+        return Placement(to_canvas, self.source_size, self.size, self.source_affine, self.affine)
 
     @property
     def _is_exact(self) -> bool:
@@ -156,6 +164,20 @@ class Placement:
         value = 0.0 if fill == "border" else float(fill)
         source = volume.astype(np.float64)
         return affine_transform(source, self.to_source, self._offset(), self.size, order=order, mode=mode, cval=value)
+
+    def _resample_box(self, mask: np.ndarray, box: tuple[slice, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
+        """Where on the canvas a mask may lie that is False outside a box, and the mask there, interpolated linearly."""
+        low = np.array([max(axis.start - 1, 0) for axis in box])  # a plane of zeros on each side, if there is one
+        high = np.array([min(axis.stop + 1, size) for axis, size in zip(box, mask.shape, strict=True)])
+        source = mask[tuple(map(slice, low, high))].astype(np.float64)
+        offset = self._offset()
+        corners = np.array(list(itertools.product(*zip(low, high - 1, strict=True)))) - offset
+        corners = corners @ np.linalg.inv(self.to_source).T
+        first = np.clip(np.floor(corners.min(0)).astype(int), 0, self.size)
+        last = np.clip(np.ceil(corners.max(0)).astype(int) + 1, first, self.size)
+        offset = offset + self.to_source @ first - low
+        score = affine_transform(source, self.to_source, offset, tuple(last - first), order=1, mode="constant")
+        return tuple(map(slice, first, last)), score
 
 
 def _body_axes(affine: np.ndarray, in_mm: bool) -> np.ndarray:

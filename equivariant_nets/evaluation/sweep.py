@@ -101,9 +101,10 @@ class Sweep(ABC):
         return image, label
 
     def run(self) -> Path:
-        """Measure all cases; write the table and the picture, and return the table's path."""
+        """Measure all cases; write the table, after each case, and the picture, and return the table's path."""
         rows: list[dict[str, Any]] = []
         weights = weights_name(self.weights)
+        table = self.output_dir / f"{self.kind}_dice.csv"
         with eval_mode(self.network):
             for index, item in enumerate(tqdm(self.data, desc=f"{self.kind} sweep", unit="case")):
                 case = item.get("case") or case_name(item["label"])
@@ -111,15 +112,18 @@ class Sweep(ABC):
                     for name, dice, floor in zip(self.class_names, *scores.round(5).tolist(), strict=True):
                         row = {"case": case, **change, "class": name}
                         rows.append({**row, "dice": dice, "interpolation_dice": floor, "weights": weights})
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        table = self.output_dir / f"{self.kind}_dice.csv"
+                self._write(rows, table)
+        picture = self.plot({type(self.network).__name__: table}, table.with_suffix(".png"))
+        _logger.info(f"Dice of the {self.kind} sweep is in {table}, and drawn in {picture}.")
+        return table
+
+    def _write(self, rows: Sequence[dict[str, Any]], table: Path) -> None:
+        """After each case, so that a case that is refused takes none before it along."""
+        table.parent.mkdir(parents=True, exist_ok=True)
         with replace_file(table) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        picture = self.plot({type(self.network).__name__: table}, table.with_suffix(".png"))
-        _logger.info(f"Dice of the {self.kind} sweep is in {table}, and drawn in {picture}.")
-        return table
 
     def scores(
         self, image: Volume, label: LabelMap, there_and_back: OriginalLabelMap, original: OriginalLabelMap

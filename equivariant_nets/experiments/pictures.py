@@ -140,7 +140,7 @@ def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, 
     spacing = volumes[0]["image"].pixdim.tolist()
     seen, turned = (_segment(view, parser, network) for view in volumes)
     columns = [(seen, axis, plane) for axis, plane in enumerate(("sagittal", "coronal", "axial"))]  # of RAS
-    columns.append((turned, 2, f"turned by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
+    columns.append((turned, 2, f"files turned by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
 
     figure = Figure(figsize=(12, 6.6), layout="constrained")
     axes = figure.subplots(2, len(columns), squeeze=False)

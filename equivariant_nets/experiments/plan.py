@@ -116,11 +116,11 @@ def read_experiment(
          "evaluation": {"sweep_angles": [0, 45, 90]},
          "quick": {"seeds": [0], "overrides": {"epochs": 1}}}
 
-    ``overrides`` are values of the bundles' ``train.json``, ``evaluation`` those that only the evaluation reads: a
-    change of them repeats no training. A network may have ``overrides`` and a ``vary`` of its own. ``vary`` names one
-    override and its values. ``folds``, such as [0, 1, 2, 3], makes it a cross-validation: each network is trained once
-    for each value of the override ``fold``, and the test cases of all folds are one sample. ``quick`` replaces
-    ``seeds``, ``folds`` and ``vary`` (the file's own alone) and updates the others.
+    ``overrides`` are values of the bundles' ``train.json``, ``evaluation`` those of it and of ``evaluate.json`` that
+    only the evaluation reads: a change of them repeats no training. A network may have ``overrides`` and a ``vary`` of
+    its own. ``vary`` names one override and its values. ``folds``, such as [0, 1, 2, 3], makes it a cross-validation:
+    each network is trained once for each value of the override ``fold``, and the test cases of all folds are one
+    sample. ``quick`` replaces ``seeds``, ``folds`` and ``vary`` (the file's own alone) and updates the others.
 
     Args:
         path: the file.
@@ -248,7 +248,8 @@ def _check_overrides(path: Path, run: Run) -> None:
             raise ValueError(f"{path} overrides {key!r}, which is set for each run. Leave it out.")
         first, *inner = key.split("#")
         if first not in config or (inner and not isinstance(config[first], dict)):
+            files = file if config is training else f"{file} and {evaluated.name}"
             raise ValueError(
                 f"{path} overrides {key!r}, which {run.bundle.name} has not. Legal are the keys at the top of "
-                f"{file}, such as epochs, or a value in them, as network_def#depth."
+                f"{files}, such as epochs, or a value in them, as network_def#depth."
             )

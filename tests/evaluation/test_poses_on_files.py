@@ -24,10 +24,11 @@ from equivariant_nets.evaluation.on_files.command import poses
 from equivariant_nets.evaluation.on_files.measure import Settings, measure
 from equivariant_nets.evaluation.on_files.models import BundleModel, FileModel, Model
 from equivariant_nets.evaluation.on_files.poses import UPRIGHT, named_poses
-from equivariant_nets.evaluation.on_files.sweep import FileRotationSweep
+from equivariant_nets.evaluation.on_files.sweep import FileRotationSweep, turn_files
 from equivariant_nets.evaluation.on_files.turning import Placement, Turning
 from equivariant_nets.evaluation.tables import read_table
 from equivariant_nets.ownership import FolderLock
+from equivariant_nets.rotations import plane_rotation
 
 AFFINES = {
     "isotropic": np.diag([1.0, 1, 1, 1]),
@@ -401,8 +402,8 @@ BAD = {
     "turn at two sizes": ({"poses": "axial:45@0.7+0.8"}, "'axial:45@0.7+0.8': behind a turn stands one size"),
     "header at a size": ({"poses": "header:30@0.7"}, "header:30 takes no size"),
     "classes": ({"classes": "1-2"}, "'1-2', which is no class"),
-    "fill": ({"fill": "black"}, "--fill 'black' is not legal"),
-    "canvas": ({"canvas": "small"}, "--canvas 'small' is not legal"),
+    "fill": ({"fill": "black"}, "fill 'black' is not legal"),
+    "canvas": ({"canvas": "small"}, "canvas 'small' is not legal"),
     "jobs": ({"jobs": 0}, "--jobs 0 is not legal"),
     "cases": ({"num_cases": 0}, "leaves no case"),
     "nothing written": ({"command": "true {input} {output}"}, "no mask of its own for 2 of 2 images; it wrote nothing"),
@@ -547,6 +548,47 @@ def test_a_pyramid_keeps_what_its_network_loses_when_a_real_anatomy_shrinks(real
         assert upright > 0.7
         losses.append(upright - small)
     assert losses[0] > 2 * losses[1]
+
+
+def test_a_label_map_that_is_rounded_and_placed_a_little_off_turns_as_its_image(folders):
+    label = nib.load(folders / "labels" / "a.nii.gz")
+    item = {"image": folders / "images" / "a.nii.gz", "label": folders / "labels" / "a.nii.gz"}
+    off = label.affine + np.diag([0.003, -0.003, 0.003, 0])
+    noisy = label.get_fdata() + np.random.RandomState(0).uniform(-4e-4, 4e-4, label.shape)
+    nib.save(nib.Nifti1Image(noisy.astype(np.float32), off), folders / "off.nii.gz")
+    for angle in np.linspace(3, 87, 15):
+        turned = []
+        for number, file in enumerate((item["label"], folders / "off.nii.gz")):
+            (folder := folders / f"{angle:.0f}_{number}").mkdir()
+            turned.append(turn_files({**item, "label": file}, plane_rotation("coronal", angle), Turning(), folder))
+        images, labels = ([nib.load(pair[0][key]) for pair in turned] for key in ("image", "label"))
+        assert (*labels[1].shape, 1) == images[1].shape
+        assert np.array_equal(labels[1].affine, images[1].affine)
+        assert np.array_equal(*(label.get_fdata() for label in labels))
+
+
+def test_a_case_that_is_refused_once_turned_is_named_and_takes_none_before_it_along(folders):
+    keys = ("image", "label")
+    load = Compose([LoadVolumed(keys), Orientationd(keys, "RAS", labels=None)])
+
+    def refuse(item):
+        if str(item["label"]).endswith("label.nii") and item["case"] == "a_1":
+            raise ValueError("No such body.")
+        return load(item)
+
+    data = [
+        {key: str(folders / f"{key}s" / f"{name}.nii.gz") for key in keys} | {"case": name} for name in ("a", "a_1")
+    ]
+    sweep = FileRotationSweep(
+        network=Levels(), data=data, preprocessing=refuse, inferer=lambda x, net: net(x), device="cpu",
+        postprocessing=AsDiscreted(("pred", "label"), argmax=(True, False), to_onehot=3), class_names=["one", "two"],
+        include_background=False, output_dir=folders, angles_degrees=[0, 45], planes=["axial"], random_poses=0,
+    )  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"Case a_1, turned \(axial, 0\): ValueError: No such body\. .*--rotation_sweep#fill 0"
+    ):
+        sweep.run()
+    assert {row["case"] for row in read_table(folders / "rotation_dice.csv")} == {"a"}
 
 
 def test_a_sweep_over_files_reads_turned_files_by_the_preprocessing(folders):

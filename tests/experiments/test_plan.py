@@ -158,6 +158,7 @@ def test_the_bundles_of_the_experiments_here_name_their_data_and_what_they_run(p
         ({"overrides": {"epoch": 1}}, "overrides 'epoch', which fast has not"),
         ({"overrides": {"epochs#more": 1}}, "overrides 'epochs#more', which fast has not"),
         ({"evaluation": {"angles": 1}}, "overrides 'angles', which fast has not"),
+        ({"overrides": {"rotation_sweep": 1}}, "overrides 'rotation_sweep', which fast has not"),
         ({"overrides": {"ckpt_dir": "x"}}, "'ckpt_dir', which is set for each run"),
         ({"overrides": [1]}, "overrides is [1]"),
         ({"networks": {"a": {"bundle": "fast", "overrides": [1]}}}, "overrides is [1]"),

@@ -126,7 +126,8 @@ class BundleModel(Model):
         _run([sys.executable, "-m", "monai.bundle", "run", *own, *folders, *self.options], environment)
 
     def settings(self) -> dict[str, Any]:
-        folders = [self.root / "models", *(Path(word) for word in self.options)]  # such as that of --ckpt_dir
+        words = [word.rpartition("=")[2] for word in self.options]
+        folders = [self.root / "models", *map(Path, words)]  # such as that of --ckpt_dir
         weights = [str(folder / "model.pt") for folder in folders]
         return {
             "options": self.options,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from monai.data import MetaTensor
 
 from equivariant_nets.data import LoadVolumed
+from equivariant_nets.data.checks import round_label
+from equivariant_nets.data.datalist import case_name
+from equivariant_nets.errors import find_cause
 from equivariant_nets.evaluation.on_files.poses import Pose
 from equivariant_nets.evaluation.on_files.turning import Placement, Turning
 from equivariant_nets.evaluation.poses import RotationSweep
@@ -21,8 +27,8 @@ __all__ = ["FileRotationSweep", "turn_files"]
 class FileRotationSweep(RotationSweep):
     """Dice against rotation angle, of files that are turned as any tool turns them.
 
-    Image and label map of a case are turned in their voxels about the centre of the canvas, and written under the same
-    header; all that follows is that of every other file: loading, orientation, spacing, cropping, normalization and
+    Image and label map of a case are turned in their voxels about the centre of the canvas, and written with the same
+    affine; all that follows is that of every other file: loading, orientation, spacing, cropping, normalization and
     windows. By default the canvas grows to hold all of the turned volume, and is filled by its lowest value. Beside
     each Dice stands the cost of interpolation: the Dice of the label map turned there and back. The files are those of
     :class:`equivariant_nets.evaluation.poses.RotationSweep`.
@@ -34,7 +40,8 @@ class FileRotationSweep(RotationSweep):
 
     Raises:
         ValueError: as :class:`equivariant_nets.evaluation.on_files.turning.Turning` and
-            :class:`equivariant_nets.evaluation.poses.RotationSweep`; when run, a file cannot be read.
+            :class:`equivariant_nets.evaluation.poses.RotationSweep`; when run, a file cannot be read, or is
+            refused once it is turned.
     """
 
     def __init__(
@@ -52,13 +59,38 @@ class FileRotationSweep(RotationSweep):
             if is_upright and upright is not None:
                 yield pose, upright
                 continue
-            with tempfile.TemporaryDirectory() as folder:
+            with _named(item, pose), tempfile.TemporaryDirectory() as folder:
                 turned, back = turn_files(item, matrix, self.turning, Path(folder))
-                image, label = self.volumes(turned)
-                _, there_and_back = self.volumes(back)
+                with _silenced():
+                    image, label = self.volumes(turned)
+                    _, there_and_back = self.volumes(back)
             scores = self.scores(image, label, there_and_back, original)
             upright = scores if is_upright else upright
             yield pose, scores
+
+
+@contextmanager
+def _named(item: dict[str, Any], pose: dict[str, Any]) -> Iterator[None]:
+    """Errors name the case and the pose: the files that they speak of are gone when they are read."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:  # of a transform, or of what turns
+        case = item.get("case") or case_name(item["label"])
+        raise ValueError(
+            f"Case {case}, turned ({', '.join(map(str, pose.values()))}): {find_cause(error).text} If the background "
+            "of this file is not its lowest value, say what lies in turned corners, as by --rotation_sweep#fill 0."
+        ) from error
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """No warnings: what they would say of a turned file, the file itself has had."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
 
 
 def turn_files(
@@ -67,7 +99,7 @@ def turn_files(
     """Write the files of a case, turned by a rotation.
 
     Args:
-        item: names an ``image``, or a list of files, and a ``label``.
+        item: names an ``image``, or a list of files, and a ``label``, all of one shape and place.
         matrix: (3, 3), in the right-anterior-superior axes of the body.
         turning: how voxels are turned.
         folder: receives NIfTI files.
@@ -79,25 +111,25 @@ def turn_files(
         FileNotFoundError: a file does not exist.
         ValueError: a file cannot be read.
     """
-    pose = Pose("turned", "plane", matrix)
 
-    def load(file: str) -> tuple[np.ndarray, Placement]:
-        volume = LoadVolumed("volume")({"volume": file})["volume"]
-        affine = np.asarray(volume.affine, dtype=float)
-        return volume.numpy(), Placement.of(pose, "", volume.shape[1:], affine, turning.canvas)
+    def load(file: Any) -> MetaTensor:
+        return LoadVolumed("volume")({"volume": file})["volume"]
 
     def write(voxels: np.ndarray, placement: Placement, name: str) -> str:
         nib.save(nib.Nifti1Image(voxels.astype(np.float32), placement.affine), folder / name)
         return str(folder / name)
 
-    files = [item["image"]] if isinstance(item["image"], str) else item["image"]
+    files = item["image"] if isinstance(item["image"], list | tuple) else [item["image"]]
+    first = load(files[0])
+    affine = np.asarray(first.affine, dtype=float)
+    there = Placement.of(Pose("turned", "plane", matrix), "", first.shape[1:], affine, turning.canvas)
     images = []
     for number, file in enumerate(files):
-        volume, placement = load(file)
-        turned = np.moveaxis(placement.image(volume, turning), 0, -1)
-        images.append(write(turned, placement, f"image_{number}.nii"))
-    label, placement = load(item["label"])
-    there, way_back = placement.label(label[0]), placement.back()
-    names = {"image": images[0] if isinstance(item["image"], str) else images}
-    names["label"] = write(there, placement, "label.nii")
-    return {**item, **names}, {**item, "label": write(way_back.label(there), way_back, "back.nii")}
+        turned = there.image((load(file) if number else first).numpy(), turning)
+        images.append(write(np.moveaxis(turned, 0, -1), there, f"image_{number}.nii"))
+    label = there.label(round_label(load(item["label"]).numpy()[0]))
+    names = {
+        "image": images if isinstance(item["image"], list | tuple) else images[0],
+        "label": write(label, there, "label.nii"),
+    }
+    return {**item, **names}, {**item, "label": write(there.back().label(label), there.back(), "back.nii")}

@@ -41,14 +41,14 @@ class Turning:
     def __post_init__(self) -> None:
         for name, legal in (("interpolation", tuple(ORDERS)), ("canvas", CANVASES)):
             if getattr(self, name) not in legal:
-                raise ValueError(f"--{name} {getattr(self, name)!r} is not legal: choose one of {', '.join(legal)}.")
+                raise ValueError(f"{name} {getattr(self, name)!r} is not legal: choose one of {', '.join(legal)}.")
         if self.fill not in FILLS:
             try:
                 number = float(self.fill)
-            except ValueError:
+            except (TypeError, ValueError):
                 number = np.nan
             if not np.isfinite(number):
-                raise ValueError(f"--fill {self.fill!r} is not legal: give lowest, border or a number.")
+                raise ValueError(f"fill {self.fill!r} is not legal: give lowest, border or a number.")
             object.__setattr__(self, "fill", number)
 
     def of(self, pose: Pose) -> Turning:

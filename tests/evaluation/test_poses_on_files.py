@@ -550,6 +550,16 @@ def test_a_pyramid_keeps_what_its_network_loses_when_a_real_anatomy_shrinks(real
     assert losses[0] > 2 * losses[1]
 
 
+@pytest.mark.parametrize("option", ["--ckpt_dir {}", "--ckpt_dir={}"])
+def test_other_weights_below_a_ckpt_dir_are_another_model(option, tmp_path):
+    settings = []
+    for weights in (b"first", b"second"):
+        (tmp_path / "model.pt").write_bytes(weights)
+        model = BundleModel(BUNDLES / "phantom_so3_segmentation", option.format(tmp_path))
+        settings.append(model.settings())
+    assert settings[0] != settings[1]
+
+
 def test_a_label_map_that_is_rounded_and_placed_a_little_off_turns_as_its_image(folders):
     label = nib.load(folders / "labels" / "a.nii.gz")
     item = {"image": folders / "images" / "a.nii.gz", "label": folders / "labels" / "a.nii.gz"}

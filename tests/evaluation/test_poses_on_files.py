@@ -550,8 +550,8 @@ def test_a_pyramid_keeps_what_its_network_loses_when_a_real_anatomy_shrinks(real
     assert losses[0] > 2 * losses[1]
 
 
-@pytest.mark.parametrize("option", ["--ckpt_dir {}", "--ckpt_dir={}"])
-def test_other_weights_below_a_ckpt_dir_are_another_model(option, tmp_path):
+@pytest.mark.parametrize("option", ["--ckpt_dir {}", "--ckpt_dir={}", "--ckpt_path={}/model.pt"])
+def test_other_weights_by_an_option_are_another_model(option, tmp_path):
     settings = []
     for weights in (b"first", b"second"):
         (tmp_path / "model.pt").write_bytes(weights)

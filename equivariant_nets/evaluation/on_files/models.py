@@ -127,11 +127,10 @@ class BundleModel(Model):
 
     def settings(self) -> dict[str, Any]:
         words = [word.rpartition("=")[2] for word in self.options]
-        folders = [self.root / "models", *map(Path, words)]  # such as that of --ckpt_dir
-        weights = [str(folder / "model.pt") for folder in folders]
+        weights = [str(folder / "model.pt") for folder in (self.root / "models", *map(Path, words))]  # as of --ckpt_dir
         return {
             "options": self.options,
-            "files": _contents([str(self.config), *weights, *self.options]),
+            "files": _contents([str(self.config), *weights, *words]),
             "versions": {name: version(name) for name in ("equivariant_nets", "monai", "torch")},
         }
 

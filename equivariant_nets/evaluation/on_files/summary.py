@@ -104,7 +104,7 @@ def draw_worst(
     turned = place.image(image[:1], settings.turning.of(pose))[0]
     three_planes(turned, maps, path, nib.affines.voxel_sizes(place.affine).tolist())
     dice, *_ = _means([row for row in rows if (row.case, row.pose) == (case_name, pose_name)])
-    return path, f"The last picture shows what is farthest below its floor: {case_name}, {pose_name}, Dice {dice:.3f}."
+    return path, f"Farthest below the floor: {case_name}, {pose_name}, mean Dice {dice:.3f}."
 
 
 def _drawn(codes: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def test_a_turned_file_holds_the_body_turned_in_the_world_under_the_same_header(
     points = points @ pose.rotation("a") / pose.size + centre(source)  # the inverse rotation, of rows
     origin = nib.affines.apply_affine(np.linalg.inv(source.affine), points)
     axes = [np.arange(n) for n in source.shape]
-    expected = RegularGridInterpolator(axes, source.get_fdata(), bounds_error=False, fill_value=-90.0)(origin)
+    expected = RegularGridInterpolator(axes, source.get_fdata(), bounds_error=False, fill_value=10.0)(origin)
     outermost = (np.minimum(origin, np.array(source.shape) - 1 - origin)).min(-1)
     clear = np.abs(outermost) > 1e-6  # a voxel on the border itself is a matter of rounding
     assert np.allclose(turned.get_fdata()[clear], expected[clear], atol=1e-3)
@@ -189,6 +189,13 @@ def test_what_is_shrunk_is_filtered_before(folders):
     assert np.abs(small[1:-1] - 50).max() < 12
 
 
+def test_what_is_not_filled_is_turned_into_its_lowest_value(folders):
+    noise = np.random.default_rng(0).normal(100, 20, SIZE)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), folders / "images" / "a.nii.gz")
+    (pose,) = named_poses("axial:45")[1:]
+    assert set(np.unique(written(folders, "a", pose).get_fdata()[0, 0])) == {np.float32(noise.min())}
+
+
 @pytest.mark.parametrize("affine", [name for name in AFFINES if name != "long voxels"])
 def test_turns_of_the_lattice_lose_nothing(affine, tmp_path):
     write_cases(tmp_path, AFFINES[affine])
@@ -227,9 +234,10 @@ def test_a_turned_header_turns_the_body_alone(folders):
 def test_fill_and_canvas_are_as_told(folders):
     (pose,) = named_poses("axial:45")[1:]
     corner = {
-        fill: written(folders, "a", pose, Turning(fill=fill)).get_fdata()[0, 0] for fill in ("lowest", "border", -7)
+        fill: written(folders, "a", pose, Turning(fill=fill)).get_fdata()[0, 0]
+        for fill in ("background", "lowest", "border", -7)
     }
-    assert [set(np.unique(values)) for values in corner.values()] == [{-90.0}, {10.0}, {-7.0}]
+    assert [set(np.unique(values)) for values in corner.values()] == [{10.0}, {-90.0}, {10.0}, {-7.0}]
     whole = written(folders, "a", pose, Turning(interpolation="cubic"))
     same = written(folders, "a", pose, Turning(canvas="same"))
     assert same.shape == SIZE
@@ -619,13 +627,13 @@ def test_a_sweep_over_files_reads_turned_files_by_the_preprocessing(folders):
         return read_table(folders / "rotation_dice.csv")
 
     file = str(folders / "images" / "a.nii.gz")
-    rows = sweep(file, fill=10)
+    rows = sweep(file)
     assert shapes[:3] == [(1, 15, 18, 13), (1, 18, 15, 13), (1, 24, 24, 13)]
     assert {(row["dice"], row["interpolation_dice"]) for row in rows[:4]} == {("1.0", "1.0")}
     dice, floor = (np.array([float(row[column]) for row in rows[4:]]) for column in ("dice", "interpolation_dice"))
     assert floor.min() < 1
     assert (dice > floor - 0.05).all()
     assert {row["case"] for row in rows} == {"own"}
-    filled = sweep([file, file])  # by the lowest value, which the network takes for the second class
+    filled = sweep([file, file], fill="lowest")  # by the lowest value, which the network takes for the second class
     assert shapes[4:7] == [(2, 15, 18, 13), (2, 18, 15, 13), (2, 24, 24, 13)]
     assert max(float(row["dice"]) for row in filled[4:] if row["class"] == "two") < 0.2

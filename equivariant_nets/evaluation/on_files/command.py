@@ -45,7 +45,7 @@ def poses(
     classes: str | None = None,
     poses: str = "standard",
     interpolation: str = "linear",
-    fill: str = "lowest",
+    fill: str = "background",
     canvas: str = "whole",
     num_cases: int | None = None,
     jobs: int = 1,
@@ -75,7 +75,8 @@ def poses(
             coronal:45, sagittal:45, cone, random:8, orders, header:30; size:0.7+1.25 of the anatomy, and a turn at a
             size, axial:45@0.7.
         interpolation: of turned images, linear or cubic.
-        fill: what lies beyond the border of turned images: lowest, border or a number.
+        fill: what lies beyond the border of turned images: background, the value that an image is filled with already,
+            or its lowest where it is not; lowest; border, which goes on; or a number.
         canvas: whole, which grows to hold all of a turned image and shrinks with the anatomy, or same, which cuts off.
         num_cases: the first so many cases by name.
         jobs: poses at a time.

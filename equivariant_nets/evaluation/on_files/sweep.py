@@ -29,7 +29,7 @@ class FileRotationSweep(RotationSweep):
 
     Image and label map of a case are turned in their voxels about the centre of the canvas, and written with the same
     affine; all that follows is that of every other file: loading, orientation, spacing, cropping, normalization and
-    windows. By default the canvas grows to hold all of the turned volume, and is filled by its lowest value. Beside
+    windows. By default the canvas grows to hold all of the turned volume, and is filled with its background. Beside
     each Dice stands the cost of interpolation: the Dice of the label map turned there and back. The files are those of
     :class:`equivariant_nets.evaluation.poses.RotationSweep`.
 
@@ -45,7 +45,7 @@ class FileRotationSweep(RotationSweep):
     """
 
     def __init__(
-        self, *, interpolation: str = "linear", fill: str | float = "lowest", canvas: str = "whole", **others: Any
+        self, *, interpolation: str = "linear", fill: str | float = "background", canvas: str = "whole", **others: Any
     ) -> None:
         super().__init__(**others)
         self.turning = Turning(interpolation, fill, canvas)
@@ -77,8 +77,8 @@ def _named(item: dict[str, Any], pose: dict[str, Any]) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:  # of a transform, or of what turns
         case = item.get("case") or case_name(item["label"])
         raise ValueError(
-            f"Case {case}, turned ({', '.join(map(str, pose.values()))}): {find_cause(error).text} If the background "
-            "of this file is not its lowest value, say what lies in turned corners, as by --rotation_sweep#fill 0."
+            f"Case {case}, turned ({', '.join(map(str, pose.values()))}): {find_cause(error).text} If the file cannot "
+            "do with its turned corners, say what lies there, as by --rotation_sweep#fill 0."
         ) from error
 
 

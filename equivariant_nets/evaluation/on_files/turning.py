@@ -10,13 +10,14 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import affine_transform, find_objects, gaussian_filter
 
+from equivariant_nets.data.filling import filling_mask
 from equivariant_nets.evaluation.on_files.poses import Pose
 
 __all__ = ["Placement", "Turning"]
 
 ORDERS = {"linear": 1, "cubic": 3}
 CANVASES = ("whole", "same")
-FILLS = ("lowest", "border")
+FILLS = ("background", "lowest", "border")
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Turning:
 
     Args:
         interpolation: of images, ``linear`` or ``cubic`` (a spline of order three).
-        fill: what lies beyond the border of an image: ``lowest``, its lowest value, ``border``, its border continued
-            outwards, or a number. Beyond a label map lies 0.
+        fill: what lies beyond the border of an image: ``background``, what it is filled with already
+            (:func:`equivariant_nets.data.filling.filling_mask`), or its lowest value where it is not; ``lowest``, its
+            lowest value; ``border``, its border continued outwards; or a number. Beyond a label map lies 0.
         canvas: ``whole`` grows to hold all of the turned volume, and shrinks and grows with the anatomy; ``same`` keeps
             its size, and loses corners.
 
@@ -35,7 +37,7 @@ class Turning:
     """
 
     interpolation: str = "linear"
-    fill: str | float = "lowest"
+    fill: str | float = "background"
     canvas: str = "whole"
 
     def __post_init__(self) -> None:
@@ -48,7 +50,7 @@ class Turning:
             except (TypeError, ValueError):
                 number = np.nan
             if not np.isfinite(number):
-                raise ValueError(f"fill {self.fill!r} is not legal: give lowest, border or a number.")
+                raise ValueError(f"fill {self.fill!r} is not legal: give {', '.join(FILLS)} or a number.")
             object.__setattr__(self, "fill", number)
 
     def of(self, pose: Pose) -> Turning:
@@ -107,7 +109,7 @@ class Placement:
 
     def image(self, volume: np.ndarray, turning: Turning) -> np.ndarray:
         """An image (C, X, Y, Z) in the pose, as float32; filtered before, where the anatomy shrinks."""
-        fill = [float(channel.min()) if turning.fill == "lowest" else turning.fill for channel in volume]
+        fill = [_fill_value(channel, turning.fill) for channel in volume]
         if sigma := self._filter:
             volume = np.stack([gaussian_filter(channel.astype(np.float64), sigma) for channel in volume])
         order = ORDERS[turning.interpolation]
@@ -178,6 +180,14 @@ class Placement:
         offset = offset + self.to_source @ first - low
         score = affine_transform(source, self.to_source, offset, tuple(last - first), order=1, mode="constant")
         return tuple(map(slice, first, last)), score
+
+
+def _fill_value(volume: np.ndarray, fill: str | float) -> str | float:
+    """The value that is meant by ``fill`` in this volume; ``border`` is none."""
+    if fill == "background":
+        filling = filling_mask(volume)
+        return float(np.median(volume[filling]) if filling.any() else volume.min())
+    return float(volume.min()) if fill == "lowest" else fill
 
 
 def _body_axes(affine: np.ndarray, in_mm: bool) -> np.ndarray:

@@ -17,7 +17,7 @@ from equivariant_nets.evaluation.sweep import Sweep
 from equivariant_nets.rotations import plane_rotation, random_rotation
 from equivariant_nets.transforms import RotateMatrixd
 
-__all__ = ["RotationSweep", "ScaleSweep"]
+__all__ = ["RotationSweep", "ScaleSweep", "turn_arrays"]
 
 RANDOM = "random"  # stands in the plane column for uniformly random rotations
 LARGEST_FACTOR = 2
@@ -90,17 +90,8 @@ class RotationSweep(Sweep):
             yield pose, upright if np.array_equal(matrix, np.eye(3)) else self._turned(image, label, matrix)
 
     def _turned(self, image: Tensor, label: Tensor, matrix: np.ndarray) -> np.ndarray:
-        turn_label = RotateMatrixd("label", matrix, mode="one_hot")
-        turn_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")
-        is_picture = label.ndim == 3
-        stack = _stacked if is_picture else _without_metadata
-        volumes: dict[Hashable, Any] = {"image": stack(image), "label": stack(label)}
-        turned: dict[Hashable, Any] = turn_label(turn_image(volumes))
-        there_and_back = turn_label.inverse(turned)["label"]
-        results = [_without_metadata(volume) for volume in (turned["image"], turned["label"], there_and_back)]
-        turned_image, turned_label, back = (volume[..., 1] for volume in results) if is_picture else results
-        view = field_of_view(turned_label.shape[1:], label.shape[1:])
-        return self.scores(turned_image[view], turned_label[view], back, label)
+        turned_image, turned_label, back = turn_arrays(image, label, matrix)
+        return self.scores(turned_image, turned_label, back, label)
 
 
 class ScaleSweep(Sweep):
@@ -144,6 +135,30 @@ class ScaleSweep(Sweep):
             scaled_label = _resize_label(label, size)
             there_and_back = _resize_label(scaled_label, label.shape[1:])
             yield {"factor": factor}, self.scores(scaled, scaled_label, there_and_back, label)
+
+
+def turn_arrays(image: Tensor, label: Tensor, matrix: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn a preprocessed image and its label map, as :class:`RotationSweep` does.
+
+    Args:
+        image: ``(C, D, H, W)``, or a picture ``(C, W, H)``.
+        label: ``(1, D, H, W)``, or ``(1, W, H)``.
+        matrix: (3, 3); a picture is turned in the axial plane alone.
+
+    Returns:
+        the image and the label map in the field of view, and the label map turned there and back, all of it.
+    """
+    turn_label = RotateMatrixd("label", matrix, mode="one_hot")
+    turn_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")
+    is_picture = label.ndim == 3
+    stack = _stacked if is_picture else _without_metadata
+    volumes: dict[Hashable, Any] = {"image": stack(image), "label": stack(label)}
+    turned: dict[Hashable, Any] = turn_label(turn_image(volumes))
+    there_and_back = turn_label.inverse(turned)["label"]
+    results = [_without_metadata(volume) for volume in (turned["image"], turned["label"], there_and_back)]
+    turned_image, turned_label, back = (volume[..., 1] for volume in results) if is_picture else results
+    view = field_of_view(turned_label.shape[1:], label.shape[1:])
+    return turned_image[view], turned_label[view], back
 
 
 def _stacked(picture: Tensor) -> Tensor:

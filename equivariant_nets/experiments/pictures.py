@@ -8,6 +8,7 @@ from equivariant_nets import bundles_extra  # noqa: F401
 
 import re
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from equivariant_nets.evaluation.on_files.sweep import turn_files
 from equivariant_nets.evaluation.on_files.turning import Turning
+from equivariant_nets.evaluation.poses import turn_arrays
 from equivariant_nets.experiments.execution import training_dir
 from equivariant_nets.experiments.findings import SMOKE_RUN
 from equivariant_nets.experiments.identity import config_of
@@ -41,6 +43,7 @@ __all__ = ["draw_cases", "ranked_cases"]
 
 MAX_NETWORKS = 6
 _PLANE, _ANGLE_DEGREES = "axial", 45
+_PLANES = ("sagittal", "coronal", "axial")  # across the axes of RAS
 
 
 def ranked_cases(means: dict[str, float]) -> dict[str, tuple[str, int]]:
@@ -60,7 +63,8 @@ def draw_cases(
     """Draw both cases of each network, at its largest value and its first seed, upright and turned.
 
     The turn, by 45 degrees in the axial plane, is that of
-    :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep`.
+    :class:`equivariant_nets.evaluation.on_files.sweep.FileRotationSweep`, and of pictures that of
+    :class:`equivariant_nets.evaluation.poses.RotationSweep`.
 
     Args:
         settings: what was measured; the first six networks are drawn.
@@ -131,32 +135,49 @@ def _items(parser: ConfigParser) -> dict[str, dict[str, Any]]:
 
 
 def _draw(item: dict[str, Any], parser: ConfigParser, network: torch.nn.Module, title: str, path: Path) -> Path:
-    """Labels above the prediction: upright in three planes, and turned in the plane of the turn."""
+    """Labels above the prediction: upright, a volume in three planes, and turned in the plane of the turn."""
     names, background = (parser.get_parsed_content(key) for key in ("class_names", "include_background"))
-    preprocessing = parser.get_parsed_content("validate#preprocessing")
-    with tempfile.TemporaryDirectory() as folder:
-        turned_item, _ = turn_files(item, plane_rotation(_PLANE, _ANGLE_DEGREES), Turning(), Path(folder))
-        volumes = [preprocessing(one) for one in (item, turned_item)]
-    spacing = volumes[0]["image"].pixdim.tolist()
-    seen, turned = (_segment(view, parser, network) for view in volumes)
-    columns = [(seen, axis, plane) for axis, plane in enumerate(("sagittal", "coronal", "axial"))]  # of RAS
-    columns.append((turned, 2, f"files turned by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
+    upright, turned = _upright_and_turned(item, parser.get_parsed_content("validate#preprocessing"))
+    is_picture = upright["label"].ndim == 3
+    spacing = [1.0, 1.0, 1.0] if is_picture else upright["image"].pixdim.tolist()
+    seen, turned = (_segment(view, parser, network) for view in (upright, turned))
+    what = "turned" if is_picture else "files turned"
+    columns = [(seen, 2, "upright")] if is_picture else [(seen, axis, plane) for axis, plane in enumerate(_PLANES)]
+    columns.append((turned, 2, f"{what} by {_ANGLE_DEGREES} degrees,\nmean Dice {turned['dice']:.3f}"))
 
-    figure = Figure(figsize=(12, 6.6), layout="constrained")
+    figure = Figure(figsize=(3 * len(columns), 6.6), layout="constrained")
     axes = figure.subplots(2, len(columns), squeeze=False)
     for column, (view, axis, heading) in enumerate(columns):
-        maps = [_paint(view[key], background) for key in ("label", "pred")]
+        image = _as_volume(view["image"].mean(0) if is_picture else view["image"][0])
+        maps = [_as_volume(_paint(view[key], background)) for key in ("label", "pred")]
         centre = label_centre(maps[0])
         for row, label in enumerate(maps):
-            show_plane(axes[row, column], view["image"][0].numpy(), label, axis, centre[axis], spacing)
+            show_plane(axes[row, column], image, label, axis, centre[axis], spacing)
         axes[0, column].set_title(heading, fontsize=10)
     for row, name in enumerate(("manual", "predicted")):
         axes[row, 0].text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=axes[row, 0].transAxes)
     with matplotlib.rc_context({"text.parse_math": False}):
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(textwrap.fill(title, 30 * len(columns)), fontsize=11)
         handles = [Patch(color=LABEL_COLOURS(index % LABEL_COLOURS.N), alpha=0.6) for index in range(len(names))]
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 7), frameon=False)
         return save_figure(figure, path)
+
+
+def _upright_and_turned(item: dict[str, Any], preprocessing: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A case as the network sees it: volumes are turned as files, pictures after preprocessing, as the sweeps do."""
+    upright, matrix = preprocessing(item), plane_rotation(_PLANE, _ANGLE_DEGREES)
+    if upright["label"].ndim == 3:
+        image, label, _ = turn_arrays(upright["image"], upright["label"], matrix)
+        return upright, {"image": image, "label": label}
+    with tempfile.TemporaryDirectory() as folder:
+        turned, _ = turn_files(item, matrix, Turning(), Path(folder))
+        return upright, preprocessing(turned)
+
+
+def _as_volume(values: Tensor | np.ndarray) -> np.ndarray:
+    """A volume; a picture ``(W, H)`` as the slice of one, with its rows from below, as slices are drawn."""
+    array = np.asarray(values)
+    return array[:, ::-1, None] if array.ndim == 2 else array
 
 
 def _segment(volumes: dict[str, Any], parser: ConfigParser, network: torch.nn.Module) -> dict[str, Any]:
@@ -173,7 +194,7 @@ def _segment(volumes: dict[str, Any], parser: ConfigParser, network: torch.nn.Mo
 
 
 def _paint(channels: Tensor, include_background: bool) -> np.ndarray:
-    """One label map ``(D, H, W)`` of binary channels, class i as i; regions that overlap, the larger ones below."""
+    """One label map of binary channels, class i as i; regions that overlap, the larger ones below."""
     classes = channels if include_background else channels[1:]
     painted = np.zeros(channels.shape[1:], dtype=int)
     for index in classes.flatten(1).sum(1).argsort(descending=True).tolist():

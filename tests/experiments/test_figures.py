@@ -5,8 +5,10 @@ import warnings
 import matplotlib.image
 import numpy as np
 import pytest
+from PIL import Image
 from stores import CASES, finish, make_experiment, save_weights, write_pictured_bundle
 
+from equivariant_nets.experiments import pictures as case_pictures
 from equivariant_nets.experiments.figures import plot_experiment
 from equivariant_nets.experiments.pictures import draw_cases, ranked_cases
 from equivariant_nets.experiments.plan import PLOTS
@@ -104,12 +106,30 @@ def test_the_median_and_the_worst_case_are_those_of_their_ranks(dice, median, wo
 @pytest.fixture
 def pictured(tmp_path):
     """An experiment whose networks can be drawn, and its settings."""
-    experiment = make_experiment(tmp_path, networks=NETWORKS, values=(1, 4))
-    write_pictured_bundle(tmp_path)
-    settings = settings_of(tmp_path, experiment)
+    return write_pictured(tmp_path)
+
+
+def write_pictured(folder, axes=3):
+    experiment = make_experiment(folder, networks=NETWORKS, values=(1, 4))
+    write_pictured_bundle(folder, axes=axes)
+    settings = settings_of(folder, experiment)
     for run in experiment.runs:
-        save_weights(run, tmp_path)
-    return settings, tmp_path
+        save_weights(run, folder, axes)
+    return settings, folder
+
+
+def test_a_network_of_pictures_is_drawn_upright_and_turned(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(case_pictures, "show_plane", lambda _, image, label, *where: shown.append((image, label)))
+    settings, folder = write_pictured(tmp_path, axes=2)
+    assert len(draw_cases(settings, folder, folder / "pictures")) == 2 * len(NETWORKS)
+    (image, manual), (_, predicted), (turned, _), (_, predicted_turned) = shown[:4]
+    assert image.shape == manual.shape == (8, 10, 1)  # as Pillow reads it: columns, rows
+    written = np.asarray(Image.open(folder / "images" / "case_03.tiff"))
+    assert np.allclose(image[..., 0].T[::-1], written, atol=1e-6)  # the lowest row of pixels first
+    assert np.array_equal(manual, predicted)
+    assert turned.shape[:2] != image.shape[:2]
+    assert {*np.unique(predicted_turned)} == {0, 1, 2}
 
 
 def test_each_network_is_drawn_at_its_largest_value_and_first_seed(pictured):

@@ -6,6 +6,7 @@ import json
 import nibabel as nib
 import numpy as np
 import torch
+from PIL import Image
 
 from equivariant_nets.experiments import Experiment, Run
 from equivariant_nets.experiments.execution import evaluation_dir, training_dir
@@ -77,8 +78,8 @@ def finish(
     return evaluation
 
 
-def write_pictured_bundle(folder, cases=CASES):
-    """A bundle that segments volumes by their intensity, beside volumes of its test section."""
+def write_pictured_bundle(folder, cases=CASES, axes=3):
+    """A bundle that segments volumes, or pictures, by their intensity, beside those of its test section."""
     configs = folder / "bundles" / "fast" / "configs"
     configs.mkdir(parents=True, exist_ok=True)
     random = np.random.RandomState(0)
@@ -89,9 +90,13 @@ def write_pictured_bundle(folder, cases=CASES):
         label = np.zeros((12, 10, 8))
         label[3:9, 3:7, 2:4], label[3:9, 3:7, 4:6] = 1, 2
         image = label + 0.1 * random.rand(*label.shape)
-        items.append({key: str(folder / f"{key}s" / f"{case}.nii.gz") for key in ("image", "label")})
+        ending = "nii.gz" if axes == 3 else "tiff"
+        items.append({key: str(folder / f"{key}s" / f"{case}.{ending}") for key in ("image", "label")})
         for path, volume in zip(items[-1].values(), (image, label), strict=True):
-            nib.save(nib.Nifti1Image(volume.astype("float32"), np.eye(4)), path)
+            if axes == 3:
+                nib.save(nib.Nifti1Image(volume.astype("float32"), np.eye(4)), path)
+            else:
+                Image.fromarray(volume[6].astype("float32")).save(path)
     train = {
         "imports": ["$import torch"],
         "dataset_dir": "",
@@ -103,12 +108,13 @@ def write_pictured_bundle(folder, cases=CASES):
         "class_names": ["anterior", "posterior"],
         "include_background": False,
         "evaluation_data": items,
-        "network_def": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1},
+        "network_def": {"_target_": f"torch.nn.Conv{axes}d", "in_channels": 1, "out_channels": 3, "kernel_size": 1},
         "network": "$@network_def.to(@device)",
         "validate": {
             "preprocessing": {
                 "_target_": "LoadImaged",
                 "keys": ["image", "label"],
+                "reader": "NibabelReader" if axes == 3 else "PILReader",
                 "image_only": True,
                 "ensure_channel_first": True,
             },
@@ -125,8 +131,8 @@ def write_pictured_bundle(folder, cases=CASES):
     (configs / "evaluate.json").write_text("{}")
 
 
-def save_weights(run, output_dir):
+def save_weights(run, output_dir, axes=3):
     """Weights for that network, with which it predicts the classes 0, 1 and 2 where the image is nearest to them."""
-    weight = torch.tensor([0.0, 2.0, 4.0]).reshape(3, 1, 1, 1, 1)
+    weight = torch.tensor([0.0, 2.0, 4.0]).reshape(3, 1, *[1] * axes)
     bias = torch.tensor([0.0, -1.0, -4.0])
     torch.save({"weight": weight, "bias": bias}, training_dir(run, output_dir) / "model.pt")

@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -60,15 +60,15 @@ def sides(
     model, to_classes = BundleModel(bundle, options), StructuresFromLabelsd(targets="sides")
     scores: dict[str, list[Scores]] = {}
     for item in tqdm(brain_structures_datalist(dataset_dir, "test")[:num_cases], desc="brains"):
-        image, label, header = Case(item["case"], Path(item["image"]), Path(item["label"])).load()
+        image, label, affine, _ = Case(item["case"], Path(item["image"]), Path(item["label"])).load()
         label = np.asarray(to_classes({"label": label[None], "convention": item["convention"]})["label"])[0]
         with tempfile.TemporaryDirectory() as folder:
             images, masks = Path(folder, "images"), Path(folder, "masks")
             images.mkdir()
             masks.mkdir()
-            labels = {"mirrored": _write_mirrored(image, label, header, images / "mirrored.nii.gz")}
+            labels = {"mirrored": _write_mirrored(image, label, affine, images / "mirrored.nii.gz")}
             for pose in named_poses(poses):
-                placed = Placement.of(pose, item["case"], label.shape, header.affine)
+                placed = Placement.of(pose, item["case"], label.shape, affine)
                 turned = placed.image(image, Turning())[0]
                 nib.save(nib.Nifti1Image(turned, placed.affine), images / f"{pose.folder}.nii.gz")
                 labels[pose.folder] = placed.label(label)
@@ -103,10 +103,10 @@ def _told(values: Iterable[float]) -> str:
     return f"{np.mean(values):.3f} ({np.std(values):.3f})"
 
 
-def _write_mirrored(image: np.ndarray, label: np.ndarray, header: Any, path: Path) -> np.ndarray:
+def _write_mirrored(image: np.ndarray, label: np.ndarray, affine: np.ndarray, path: Path) -> np.ndarray:
     """Write an image whose voxels are mirrored left to right, and return its label map, in which the sides changed."""
-    (axis,) = np.nonzero(nib.io_orientation(header.affine)[:, 0] == 0)[0]
-    nib.save(nib.Nifti1Image(np.flip(image[0], axis), header.affine), path)
+    (axis,) = np.nonzero(nib.io_orientation(affine)[:, 0] == 0)[0]
+    nib.save(nib.Nifti1Image(np.flip(image[0], axis), affine), path)
     return OTHER_SIDE[np.flip(label, axis)]
 
 

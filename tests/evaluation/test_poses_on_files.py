@@ -231,6 +231,38 @@ def test_a_turned_header_turns_the_body_alone(folders):
     assert np.allclose(centre(file), centre(source))
 
 
+def test_classes_of_which_the_label_maps_hold_nothing_are_named(folders, tool, capsys):
+    run(folders, command=tool(), poses="upright", classes="1,7")
+    assert "No label map holds anything of 7" in capsys.readouterr().err
+    assert {row["class"]: row["dice"] for row in table(folders)} == {"1": "1.0", "7": "nan"}
+
+
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_a_file_whose_forms_disagree_is_turned_by_the_one_that_has_its_voxel_sizes(unit, tmp_path):
+    """The sform leads into a template's space; a tool may read either form of what is written."""
+    write_cases(tmp_path)
+    mm = {"mm": 1.0, "micron": 1000.0}[unit]
+    own, template = (np.diag([*np.multiply(sizes, mm), 1.0]) for sizes in ((1, 1, 1), (1.5, 1, 1)))
+    for kind in ("images", "labels"):
+        file = nib.load(tmp_path / kind / "a.nii.gz")
+        image = nib.Nifti1Image(file.get_fdata(), own)
+        image.set_qform(own, code="scanner")
+        image.set_sform(template, code="mni")
+        image.header["pixdim"][1:4] = mm
+        image.header.set_xyzt_units(unit)
+        nib.save(image, tmp_path / kind / "a.nii.gz")
+    item = {kind: str(tmp_path / f"{kind}s" / "a.nii.gz") for kind in ("image", "label")}
+    upright, turn, header = named_poses("axial:45,header:30")
+    turned, _ = turn_files(item, turn.rotation("a"), Turning(), tmp_path)
+    for pose in (upright, turn, header):
+        file = written(tmp_path, "a", pose)
+        assert file.header.get_xyzt_units()[0] == "mm"
+        assert np.allclose(file.get_sform(), file.get_qform(), atol=1e-5)
+        assert np.allclose(nib.affines.voxel_sizes(file.affine), 1, atol=1e-5)
+        if pose is turn:
+            assert np.allclose(file.get_fdata(), nib.load(turned["image"]).get_fdata()[..., 0], atol=1e-4)
+
+
 def test_fill_and_canvas_are_as_told(folders):
     (pose,) = named_poses("axial:45")[1:]
     corner = {
@@ -398,6 +430,12 @@ BAD = {
     "no model": ({"command": None}, "given were: none"),
     "no input": ({"command": "ls {output}"}, "holds no {input}"),
     "open quotes": ({"command": "ls '{input} {output}"}, "close its quotes"),
+    "open quotes of a bundle": (
+        {"command": None, "bundle": BUNDLES / "phantom_so3_segmentation", "bundle_options": '--roi_size "[32'},
+        "--bundle_options '--roi_size \"[32' cannot be read (No closing quotation): close its quotes.",
+    ),
+    "a tool without words": ({"command": "false {input} {output}"}, "ended with exit status 1; it printed nothing."),
+    "no such values": ({"classes": "7,new:8=9"}, "no label map holds any of these values. They hold 1, 2"),
     "no program": ({"command": "no-such-tool {input} {output}"}, "no program 'no-such-tool'"),
     "no bundle": ({"command": None, "bundle": "b"}, "has no configs/inference.json"),
     "no network": ({"command": None, "model": "m.pt"}, "--model m.pt is no file"),
@@ -436,6 +474,14 @@ def test_files_that_do_not_fit_are_told(folders):
     ):
         nib.save(nib.Nifti1Image(volume, affine), label)
         with pytest.raises(SystemExit, match=re.escape(message)):
+            run(folders, command="ls {input} {output}")
+    nib.save(nib.Nifti1Image(anatomy()[1], np.eye(4)), label)
+    image = folders / "images" / "a.nii.gz"
+    for value, message in ((np.nan, "1 of 3510 voxels are NaN or infinite"), (10, "must not be constant")):
+        volume = np.full(SIZE, 10.0)
+        volume[3, 3, 3] = value
+        nib.save(nib.Nifti1Image(volume, np.eye(4)), image)
+        with pytest.raises(SystemExit, match=re.escape(f"image {image}") + f": .*{message}"):
             run(folders, command="ls {input} {output}")
     label.unlink()
     with pytest.raises(SystemExit, match=r"^1 of 2 images .* have no label map .*\n  a: there is none"):

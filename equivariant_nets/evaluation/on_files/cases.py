@@ -7,21 +7,30 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
 
-from equivariant_nets.data.checks import check_label, check_same_grid, describe_volume, round_label
+from equivariant_nets.data.checks import CheckVolumed
 from equivariant_nets.data.datalist import case_name, indented
 from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.fingerprints import content_of
 
-__all__ = ["Case", "Classes", "find_cases", "match_names"]
+__all__ = ["Case", "Classes", "Volumes", "find_cases", "match_names"]
 
 MAX_CLASSES = 62  # bits of a code
 _NIFTI = (".nii", ".nii.gz")
+
+
+class Volumes(NamedTuple):
+    """What the files of a case hold."""
+
+    image: np.ndarray  # (C, X, Y, Z), float32
+    label: np.ndarray  # (X, Y, Z)
+    affine: np.ndarray  # (4, 4) of the image in mm, of the form that is used wherever the package reads it
+    header: nib.Nifti1Header  # of the image
 
 
 class Case(NamedTuple):
@@ -31,18 +40,18 @@ class Case(NamedTuple):
     image: Path
     label: Path
 
-    def load(self) -> tuple[np.ndarray, np.ndarray, nib.Nifti1Image]:
-        """The image (C, X, Y, Z) as float32, the label map (X, Y, Z), and the image's file for its header.
+    def load(self) -> Volumes:
+        """The volumes of the case.
 
         Raises:
-            ValueError: a file cannot be read, the label map holds other than whole numbers from 0, or the two differ in
-                shape or affine.
+            ValueError: a file cannot be read, the image holds values that are not finite, or one value alone, the label
+                map holds other than whole numbers from 0, or the two differ in shape or affine.
         """
         item = LoadVolumed(("image", "label"))({"image": str(self.image), "label": str(self.label)})
+        item = CheckVolumed("image", "label", num_channels=len(item["image"]), of_head=False)(item)
         image, label = item["image"], item["label"]
-        check_label(label, "label")
-        check_same_grid(image, label, describe_volume(image, "image"), describe_volume(label, "label"))
-        return _array(image), _array(round_label(label))[0].astype(np.int64), nib.load(self.image)  # type: ignore[return-value]
+        header: Any = nib.load(self.image).header  # type: ignore[attr-defined]
+        return Volumes(_array(image), _array(label)[0].astype(np.int64), np.asarray(image.affine, dtype=float), header)
 
     def content(self) -> list[str]:
         """What the files hold, as checksums."""
@@ -171,9 +180,7 @@ class Classes:
         Raises:
             ValueError: there is none, or there are too many.
         """
-        values: set[int] = set()
-        for case in cases:
-            values |= set(np.unique(case.load()[1]).tolist()) - {0}
+        values = label_values(cases)
         if not values:
             raise ValueError(f"The label maps hold no value above 0, such as {cases[0].label}. Give others.")
         if len(values) > MAX_CLASSES:
@@ -181,6 +188,21 @@ class Classes:
                 f"The label maps hold {len(values)} values. Say which to score by --classes, {MAX_CLASSES} at most."
             )
         return cls.parse(",".join(map(str, sorted(values))))
+
+    def check(self, cases: Sequence[Case]) -> list[str]:
+        """The names of the classes of which no label map of some cases holds a value.
+
+        Raises:
+            ValueError: these are all classes.
+        """
+        values = label_values(cases)
+        absent = [name for name, true in zip(self.names, self.true, strict=True) if not values & set(true)]
+        if len(absent) == len(self.names):
+            raise ValueError(
+                f"--classes {self.text}: no label map holds any of these values. They hold "
+                f"{', '.join(map(str, sorted(values))) or 'no value above 0'}: name values of labels behind =."
+            )
+        return absent
 
     def true_codes(self, label: np.ndarray) -> np.ndarray:
         """The codes (X, Y, Z) of a label map."""
@@ -199,6 +221,11 @@ class Classes:
         """The classes as :meth:`parse` reads them."""
         parts = zip(self.names, self.predicted, self.true, strict=True)
         return ",".join(f"{name}:{_sum(own)}={_sum(true)}" for name, own, true in parts)
+
+
+def label_values(cases: Sequence[Case]) -> set[int]:
+    """Every value above 0 in the label maps of some cases."""
+    return {int(value) for case in cases for value in np.unique(case.load().label)} - {0}
 
 
 def _codes(label: np.ndarray, classes: Sequence[Sequence[int]]) -> np.ndarray:

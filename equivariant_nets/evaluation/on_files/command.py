@@ -112,6 +112,8 @@ def _measured(
     segmenter = _model(**model)
     parsed = None if classes is None else Classes.parse(classes)
     cases = find_cases(images, labels, num_cases)
+    if parsed and (absent := parsed.check(cases)):
+        print(f"No label map holds anything of {', '.join(absent)}: these classes get no Dice.", file=sys.stderr)
     settings = Settings(segmenter, parsed or Classes.in_labels(cases), turning)
     measured = measure(settings, cases, chosen, output_dir, jobs)
     if not measured.rows:

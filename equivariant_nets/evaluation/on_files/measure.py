@@ -20,7 +20,8 @@ import torch
 from tqdm import tqdm
 
 from equivariant_nets.data.datalist import case_name, indented
-from equivariant_nets.evaluation.on_files.cases import Case, Classes, match_names
+from equivariant_nets.data.geometry import affine_distance_voxels
+from equivariant_nets.evaluation.on_files.cases import Case, Classes, Volumes, match_names
 from equivariant_nets.evaluation.on_files.models import Model, ModelError
 from equivariant_nets.evaluation.on_files.poses import TURNS, UPRIGHT, Pose
 from equivariant_nets.evaluation.on_files.scores import Row, class_scores, read_prediction
@@ -57,18 +58,30 @@ class Settings:
         return Placement.of(pose, case.name, size, affine, self.turning.of(pose).canvas)
 
     def write(self, case: Case, pose: Pose, path: Path) -> None:
-        """Write the image of a case in a pose as NIfTI, in float32 under the header of the case."""
-        image, _, file = case.load()
-        placement = self.placement(case, pose, image.shape[1:], file.affine)
-        turned = placement.image(image, self.turning.of(pose))
-        header = file.header.copy()
+        """Write the image of a case in a pose as NIfTI, in float32 under the header of the case.
+
+        Where the two forms of this header place it apart, or it is not in mm, the file gets both forms of the place
+        that is used, in mm: which of them a tool reads shall not decide.
+        """
+        volumes = case.load()
+        placement = self.placement(case, pose, volumes.image.shape[1:], volumes.affine)
+        turned = placement.image(volumes.image, self.turning.of(pose))
+        header = volumes.header.copy()
         header.set_data_dtype(np.float32)
+        header.set_xyzt_units("mm")
         voxels = turned[0] if len(turned) == 1 else np.moveaxis(turned, 0, -1)
         posed = nib.Nifti1Image(voxels, placement.affine, header)
-        if pose.kind not in TURNS:  # the header tells it, in both of its forms
+        if pose.kind not in TURNS or not _is_placed(volumes):
             posed.set_sform(placement.affine, code="scanner")
             posed.set_qform(placement.affine, code="scanner")
         nib.save(posed, path)
+
+
+def _is_placed(volumes: Volumes) -> bool:
+    """Whether each form that the header has says where the image is."""
+    forms = [volumes.header.get_sform(coded=True), volumes.header.get_qform(coded=True)]
+    told = [form for form, code in forms if code]
+    return all(not affine_distance_voxels(volumes.affine, form, volumes.label.shape) for form in told)
 
 
 def measure(
@@ -209,10 +222,10 @@ class _Run:
 
     def _score(self, case: Case, pose: Pose, mask: Path, own: Path) -> list[Row]:
         classes = self.settings.classes
-        _, label, file = case.load()
-        place = self.settings.placement(case, pose, label.shape, file.affine)
+        volumes = case.load()
+        place = self.settings.placement(case, pose, volumes.label.shape, volumes.affine)
         prediction = read_prediction(mask, place.size, place.affine)
-        upright = classes.true_codes(label)
+        upright = classes.true_codes(volumes.label)
         turned = place.label(upright)
         codes = classes.predicted_codes(prediction)
         if pose is UPRIGHT:

@@ -76,10 +76,7 @@ class CommandModel(Model):
     """
 
     def __init__(self, command: str) -> None:
-        try:
-            self.words = shlex.split(command)
-        except ValueError as error:
-            raise ValueError(f"--command {command!r} cannot be read ({error}): close its quotes.") from None
+        self.words = _words("--command", command)
         for name in ("{input}", "{output}"):
             if not any(name in word for word in self.words):
                 raise ValueError(
@@ -111,6 +108,7 @@ class BundleModel(Model):
 
     Raises:
         FileNotFoundError: the folder has no ``configs/inference.json``.
+        ValueError: the quotes of the options do not close.
     """
 
     def __init__(self, bundle: str | Path, options: str = "") -> None:
@@ -118,7 +116,7 @@ class BundleModel(Model):
         self.config = self.root / "configs" / "inference.json"
         if not self.config.is_file():
             raise FileNotFoundError(f"--bundle {bundle} has no configs/inference.json: give the folder of a bundle.")
-        self.options = shlex.split(options)
+        self.options = _words("--bundle_options", options)
 
     def segment(self, input_dir: Path, output_dir: Path, environment: Mapping[str, str]) -> None:
         own = ["--bundle_root", str(self.root), "--config_file", str(self.config)]
@@ -208,6 +206,13 @@ class FileModel(Model):
         return {**self.options, "files": [content_of(self.file)]}
 
 
+def _words(option: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{option} {text!r} cannot be read ({error}): close its quotes.") from None
+
+
 def _are_axes(codes: str) -> bool:
     """Whether codes such as ``RAS`` name each of the three axes once."""
     return sorted(next((axis for axis in AXES if code in axis), "") for code in codes) == sorted(AXES)
@@ -256,7 +261,8 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> None:
         raise ModelError(f"{shlex.join(words)} did not start: {error}") from None
     if done.returncode:
         end = "\n".join(done.stdout.strip().splitlines()[-_LAST_LINES:])
-        raise ModelError(f"{shlex.join(words)} ended with exit status {done.returncode}; its last lines:\n{end}")
+        said = f"its last lines:\n{end}" if end else "it printed nothing."
+        raise ModelError(f"{shlex.join(words)} ended with exit status {done.returncode}; {said}")
 
 
 def _contents(words: Sequence[str]) -> list[str]:

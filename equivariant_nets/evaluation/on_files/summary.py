@@ -96,12 +96,12 @@ def draw_worst(
     case_name, pose_name = max(below, key=lambda key: below[key])
     case = next(case for case in cases if case.name == case_name)
     pose = next(pose for pose in poses if pose.name == pose_name)
-    image, label, file = case.load()
-    place = settings.placement(case, pose, label.shape, file.affine)
-    true = place.label(settings.classes.true_codes(label))
+    volumes = case.load()
+    place = settings.placement(case, pose, volumes.label.shape, volumes.affine)
+    true = place.label(settings.classes.true_codes(volumes.label))
     predicted = settings.classes.predicted_codes(load_mask(folder, case, pose))
     maps = [("labels", _drawn(true)), ("prediction", _drawn(predicted))]
-    turned = place.image(image[:1], settings.turning.of(pose))[0]
+    turned = place.image(volumes.image[:1], settings.turning.of(pose))[0]
     three_planes(turned, maps, path, nib.affines.voxel_sizes(place.affine).tolist())
     dice, *_ = _means([row for row in rows if (row.case, row.pose) == (case_name, pose_name)])
     return path, f"Farthest below the floor: {case_name}, {pose_name}, mean Dice {dice:.3f}."

@@ -96,12 +96,13 @@ def test_a_component_takes_the_arguments_of_its_class_alone(bundle):
 @pytest.mark.parametrize(
     ("option", "advice"),
     [
-        ("preprocesing#transforms#3#pixdim", "Did you mean --preprocessing#transforms#3#pixdim "),
+        ("preprocesing#transforms#3#pixdim", "Did you mean --preprocessing#transforms#3#pixdim?"),
         ("preprocessing#transform#3#pixdim", "Did you mean --preprocessing#transforms#3#pixdim?"),
         ("preprocessing#transforms#3#pixdin", "Did you mean --preprocessing#transforms#3#pixdim "),
         ("preprocesing#transforms#9#pixdim", "Did you mean --preprocessing "),
         ("preprocessing#transforms#6#pixdim", "preprocessing#transforms is a list of 6 items"),
         ("preprocessing#transforms#one", "preprocessing#transforms is a list of 6 items"),
+        ("inferer#overlp", 'SlidingWindowInferer, takes no "overlp". Did you mean --inferer#overlap?'),
         ("pattern#0", "pattern is '*', which has no parts."),
         ("zzz", "Legal are agreement, args_file, "),
         ("run_idd", "Did you mean --run_id"),
@@ -116,11 +117,28 @@ def test_an_override_of_nothing_is_refused_with_what_is_legal(option, advice):
 
 
 @pytest.mark.parametrize(
+    ("bundle", "option", "advice"),
+    [
+        ("phantom_so3_segmentation", "fil", 'FileRotationSweep, takes no "fil". Did you mean --rotation_sweep#fill'),
+        ("phantom_so3_segmentation", "num_case", "Did you mean --rotation_sweep#num_cases"),  # of what it is built on
+    ],
+)
+def test_an_option_of_a_sweep_is_one_of_its_own_or_of_what_it_is_built_on(bundle, option, advice):
+    configs = next(path for path in BUNDLES if path.name == bundle) / "configs"
+    files = [str(configs / "train.json"), str(configs / "evaluate.json")]
+    message = refusal(f"--rotation_sweep#{option}", "0", files=str(files))
+    assert advice in message
+    check("--rotation_sweep#num_cases", "2", "--rotation_sweep#seed", "1", files=str(files))
+    arrays = ["--rotation_sweep#_target_", "equivariant_nets.evaluation.poses.RotationSweep"]  # as of pictures
+    assert 'RotationSweep, takes no "fill"' in refusal(*arrays, "--rotation_sweep#fill", "0", files=str(files))
+
+
+@pytest.mark.parametrize(
     "options",
     [
         ["--preprocessing#transforms#3#pixdim", "[2,2,2]"],
         ["--preprocessing::transforms::3::padding_mode=zeros"],
-        ["--inferer#anything", "1"],  # it passes its arguments on
+        ["--network_def", "{'_target_': 'monai.data.PILReader'}", "--network_def#anything", "2"],  # it passes them on
         ["--network_def", "{'_target_': 'torch.nn.Conv3d'}", "--network_def#out_channels", "2"],
         ["--output-dir", "results"],  # fire reads a dash as an underscore
         ["evaluate", "--evaluate", "$print(1)", "--finalize", "$print(2)"],

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from equivariant_nets.zoo.sources import AUTHORED, SOURCES
 __all__ = ["new_bundle", "twin_bundle"]
 
 SPLIT, FOUND = "data/split.json", "data/found.json"
+_SIDES = "Left and right"  # among the reasons, where classes differ in their side alone
+_REFLECTIONS = ("o3", "e2")
 _CHECKOUT = Path(equivariant_nets.__file__).parents[1]
 _OWN_SOURCES = _CHECKOUT / "bundles" / SOURCES
 
@@ -94,7 +96,7 @@ def new_bundle(
     dims = len(facts[0].size)
     pairs = left_right_pairs(names)
     symmetry = symmetry or ("so3" if dims == 3 else "e2")
-    if pairs and symmetry in ("o3", "e2"):
+    if pairs and symmetry in _REFLECTIONS:
         raise ValueError(
             f"--symmetry {symmetry} holds reflections, so {pairs[0][0]!r} and {pairs[0][1]!r} are the same to the "
             f"network. Choose {'so3' if dims == 3 else 'scale or none'}, or make one class of both: --classes."
@@ -103,7 +105,7 @@ def new_bundle(
     choices = choose(facts, names, len(sections["training"]), symmetry, memory, spacing_mm)
     if pairs:
         listed_pairs = ", ".join(f"{left} and {right}" for left, right in pairs)
-        choices.reasons["Left and right"] = f"{listed_pairs} differ in the side alone; nothing mirrors in training"
+        choices.reasons[_SIDES] = f"{listed_pairs} differ in the side alone; nothing mirrors in training"
     choices.reasons.update(_about_split(facts, task_classes, sections, patient))
     folder = Path(dataset_dir).expanduser().absolute()
     cases = {case.name: case for case in found.cases}
@@ -128,7 +130,8 @@ def twin_bundle(name: str, like: str | Path, symmetry: str, bundles_dir: str | P
         what was written, in lines.
 
     Raises:
-        ValueError: there is such a bundle, ``like`` is none of :func:`new_bundle`, or the symmetry is not legal.
+        ValueError: there is such a bundle, ``like`` is none of :func:`new_bundle`, or the symmetry is not legal, that
+            of the other, or holds reflections where classes differ in their side alone.
     """
     other = Path(like)
     if not (other / FOUND).is_file() or not (other / AUTHORED).is_file():
@@ -142,7 +145,11 @@ def twin_bundle(name: str, like: str | Path, symmetry: str, bundles_dir: str | P
     found = json.loads((other / FOUND).read_text(encoding="utf-8"))
     authored = json.loads((other / AUTHORED).read_text(encoding="utf-8"))
     shared, train = authored["train_and_inference"], authored["train"]
-    definition = shared["network_def"]
+    definition, dims = shared["network_def"], len(shared["roi_size"])
+    if symmetry == found["symmetry"]:
+        raise ValueError(f"--symmetry {symmetry} is that of {like}: nothing would differ. Choose another one.")
+    if _SIDES in found["reasons"] and symmetry in _REFLECTIONS:
+        raise ValueError(f"--symmetry {symmetry} holds reflections, and in {like} {found['reasons'][_SIDES]}.")
     network = choose_network(
         symmetry=symmetry,
         channels=len(found["channels"]),
@@ -150,15 +157,16 @@ def twin_bundle(name: str, like: str | Path, symmetry: str, bundles_dir: str | P
         depth=definition["depth"],
         whole="turned_files" in authored["extends"],
         spacing_mm=shared.get("spacing_mm") if "spacing" in definition else None,
-        dims=len(shared["roi_size"]),
+        dims=dims,
     )
     shared |= {"features": network.features, "network_def": network.definition}
     train.pop("max_gradient_norm", None)
     train |= {"learning_rate": network.learning_rate, **network.train}
-    own = {**found, "reasons": {**found["reasons"], "Network": network.description, "Twin": f"of {other.name}"}}
+    reasons = {**found["reasons"], "Network": network.description, "Twin": f"of {other.name}"}
+    own = {**found, "symmetry": symmetry, "reasons": reasons}
     split = (other / SPLIT).read_text(encoding="utf-8")
     _write_files(root, authored, own, split)
-    experiment = _experiment(other.name, found["symmetry"], name, symmetry)
+    experiment = _experiment({found["symmetry"]: other.name, symmetry: name}, dims)
     file = root.parent.parent / "experiments" / f"{other.name}_and_{name}.json"
     file.parent.mkdir(exist_ok=True)
     write_text(file, readable_json(experiment) + "\n")
@@ -332,24 +340,21 @@ def _summary(root: Path, found: Found, sections: dict[str, list[str]], choices: 
     return "\n".join(lines)
 
 
-def _experiment(first: str, first_symmetry: str, second: str, second_symmetry: str) -> dict[str, Any]:
+def _experiment(bundles: Mapping[str, str], dims: int) -> dict[str, Any]:
+    """Of two bundles by their symmetries."""
+    symmetries = " compare with ".join(bundles)
+    random = {"sweep_random_poses": 4} if dims == 3 else {}  # pictures turn in their plane alone
     return {
-        "title": f"{first} against {second}",
-        "question": f"Same data, steps and augmentation: how does {first_symmetry} compare with {second_symmetry}, "
-        "upright and turned?",
+        "title": " against ".join(bundles.values()),
+        "question": f"Same data, steps and augmentation: how does {symmetries}, upright and turned?",
         "plot": "rotation",
-        "networks": {first_symmetry: {"bundle": first}, second_symmetry: {"bundle": second}},
+        "networks": {symmetry: {"bundle": name} for symmetry, name in bundles.items()},
         "seeds": [0, 1],
         "overrides": {},
-        "evaluation": {
-            "sweep_angles": [0, 45, 90, 180],
-            "sweep_random_poses": 4,
-            "sweep_cases": 20,
-            "sweep_scales": [1.0],
-        },
+        "evaluation": {"sweep_angles": [0, 45, 90, 180], **random, "sweep_cases": 20, "sweep_scales": [1.0]},
         "quick": {
             "seeds": [0],
             "overrides": {"epochs": 2, "epoch_length": 4, "val_interval": 2},
-            "evaluation": {"sweep_angles": [0, 90], "sweep_random_poses": 1, "sweep_cases": 2},
+            "evaluation": {"sweep_angles": [0, 90], **{name: 1 for name in random}, "sweep_cases": 2},
         },
     }

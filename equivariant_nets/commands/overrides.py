@@ -81,10 +81,20 @@ def _arguments(component: Mapping[str, Any], locator: ComponentLocator) -> set[s
     """The keys that a component of a config may have; None if it takes any, or they are not known."""
     target = ConfigComponent(dict(component), locator=locator).resolve_module_name()
     called = locate(target) if isinstance(target, str) else None
-    try:
-        parameters = inspect.signature(called).parameters if callable(called) else None
-    except ValueError:  # of a class in C
-        parameters = None
-    if parameters is None or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
-        return None
-    return {*parameters} | ConfigComponent.non_arg_keys
+    arguments: set[str] = set()
+    for function in _functions(called):
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):  # no function, or one in C
+            return None
+        arguments |= {one.name for one in parameters}
+        if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+            return arguments | ConfigComponent.non_arg_keys
+    return None
+
+
+def _functions(called: Any) -> list[Any]:
+    """What takes the arguments of a call: each hands those that it has not to the next."""
+    if inspect.isclass(called) and called.__module__.startswith("equivariant_nets."):  # whose classes do so
+        return [vars(one)["__init__"] for one in called.__mro__ if "__init__" in vars(one)]
+    return [called]

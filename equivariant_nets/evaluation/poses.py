@@ -44,7 +44,8 @@ class RotationSweep(Sweep):
         others: as for :class:`equivariant_nets.evaluation.sweep.Sweep`.
 
     Raises:
-        ValueError: there is no pose or no such plane, and as :class:`equivariant_nets.evaluation.sweep.Sweep`.
+        ValueError: there is no pose or no such plane, an angle is no number, and as
+            :class:`equivariant_nets.evaluation.sweep.Sweep`.
     """
 
     kind = "rotation"
@@ -64,6 +65,10 @@ class RotationSweep(Sweep):
             raise ValueError(
                 "There is no pose to measure: give angles_degrees and planes, or random_poses of 1 or more."
             )
+        if wrong := [
+            angle for angle in angles_degrees if not isinstance(angle, int | float) or not math.isfinite(angle)
+        ]:
+            raise ValueError(f"angles_degrees={list(angles_degrees)} holds {wrong}: give angles as numbers of degrees.")
         for plane in planes:
             plane_rotation(plane, 0)  # raises if there is no such plane
         self.angles_degrees = angles_degrees
@@ -147,10 +152,15 @@ def turn_arrays(image: Tensor, label: Tensor, matrix: np.ndarray) -> tuple[Tenso
 
     Returns:
         the image and the label map in the field of view, and the label map turned there and back, all of it.
+
+    Raises:
+        ValueError: a picture would leave its plane.
     """
     turn_label = RotateMatrixd("label", matrix, mode="one_hot")
     turn_image = RotateMatrixd("image", matrix, mode=3, padding_mode="border")
     is_picture = label.ndim == 3
+    if is_picture and not np.allclose(matrix[2], (0, 0, 1)):
+        raise ValueError("Pictures turn in their plane alone: give planes=['axial'] and random_poses=0.")
     stack = _stacked if is_picture else _without_metadata
     volumes: dict[Hashable, Any] = {"image": stack(image), "label": stack(label)}
     turned: dict[Hashable, Any] = turn_label(turn_image(volumes))

@@ -98,7 +98,8 @@ def _how_chosen(settings: Sequence[Setting]) -> str:
     text = (
         "Of each network, at its largest value and first seed, the median and the worst test case by upright Dice, "
         "chosen by rank: 1 is the best, and of an even number of cases the median is the lower one. On the right the "
-        "files of the case, turned in the axial plane. Dice is the mean over structures."
+        "case turned by 45 degrees in the axial plane: volumes as files, pictures after preprocessing. Dice is the "
+        "mean over structures."
     )
     left_out = list(dict.fromkeys(setting.network for setting in settings))[MAX_NETWORKS:]
     return f"{text} Not drawn: {', '.join(left_out)}." if left_out else text

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -100,6 +101,30 @@ def test_a_twin_differs_in_its_network_alone(contrasts):
     experiment = folder / "experiments" / "own_task_so3_and_own_task_plain.json"
     plan = read_experiment(experiment, data, folder / "bundles", quick=True)
     assert {run.bundle.name for run in plan.runs} == {"own_task_so3", "own_task_plain"}
+    with pytest.raises(SystemExit, match=r"--symmetry none is that of .*own_task_plain: nothing would differ"):
+        new_twin(folder, twin, "own_task_again", "none")
+    new_twin(folder, twin, "own_task_twin", "octahedral")  # a twin of a twin
+    experiment = json.loads((folder / "experiments" / "own_task_plain_and_own_task_twin.json").read_text())
+    assert experiment["networks"] == {
+        "none": {"bundle": "own_task_plain"},
+        "octahedral": {"bundle": "own_task_twin"},
+    }
+    found = bundle / "data" / "found.json"
+    sided = json.loads(found.read_text())
+    sided["reasons"]["Left and right"] = "left and right x differ in the side alone; nothing mirrors in training"
+    message = r"--symmetry o3 holds reflections, and in .* left and right x differ"
+    with written_for_now(found, json.dumps(sided)), pytest.raises(SystemExit, match=message):
+        new_twin(folder, bundle, "own_task_o3", "o3")
+
+
+@contextmanager
+def written_for_now(file, text):
+    before = file.read_text()
+    file.write_text(text)
+    try:
+        yield
+    finally:
+        file.write_text(before)
 
 
 def new_twin(folder, bundle, name, symmetry):
@@ -115,6 +140,9 @@ def test_pictures_are_learned_and_masks_are_as_those_of_the_data(tmp_path):
     run(bundle, "evaluate", tmp_path, "--ckpt_dir", "out", "--output_dir", "evaluated", "--sweep_angles", "[0,45,90]")
     rows = (tmp_path / "evaluated" / "rotation_dice.csv").read_text().splitlines()
     assert len(rows) == 1 + 3 * 1  # of one test case
+    new_twin(tmp_path, bundle, "own_pictures_plain", "none")
+    experiment = (tmp_path / "experiments" / "own_pictures_e2_and_own_pictures_plain.json").read_text()
+    assert "random" not in experiment  # a picture turns in its plane alone
     options = ("--ckpt_dir", "out", "--dataset_dir", data / "photos", "--output_dir", "masks")
     run(bundle, "inference", tmp_path, *options)
     masks = sorted((tmp_path / "masks").glob("*_seg.png"))

@@ -10,7 +10,8 @@ import torch
 from monai.transforms import Activationsd, AsDiscreted, Compose, Resize
 from torch import nn
 
-from equivariant_nets.evaluation.poses import RotationSweep, ScaleSweep
+from equivariant_nets.evaluation.poses import RotationSweep, ScaleSweep, turn_arrays
+from equivariant_nets.rotations import plane_rotation
 
 INTENSITIES = torch.tensor([0.0, 1.0, -1.0])  # the background lies between the classes
 PLANES = ("axial", "coronal", "sagittal")
@@ -313,6 +314,14 @@ def test_a_sweep_of_no_size_is_an_error_before_it_starts(tmp_path, options, mess
     assert not (tmp_path / "out").exists()
 
 
+def test_a_picture_does_not_leave_its_plane():
+    picture = torch.zeros(1, 8, 10)
+    for plane in ("coronal", "sagittal"):
+        with pytest.raises(ValueError, match=r"Pictures turn in their plane alone: give planes=\['axial'\]"):
+            turn_arrays(picture, picture, plane_rotation(plane, 90))
+    assert turn_arrays(picture, picture, plane_rotation("axial", 90))[0].shape == (1, 10, 8)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -322,6 +331,8 @@ def test_a_sweep_of_no_size_is_an_error_before_it_starts(tmp_path, options, mess
         ({"random_poses": 0, "angles_degrees": ()}, "no pose"),
         ({"random_poses": 0, "planes": ()}, "no pose"),
         ({"planes": ("oblique",)}, "oblique"),
+        ({"angles_degrees": (0, "a")}, r"holds \['a'\]: give angles as numbers of degrees"),
+        ({"angles_degrees": (float("nan"),)}, "give angles as numbers of degrees"),
     ],
 )
 def test_a_sweep_of_nothing_is_an_error_before_it_starts(tmp_path, options, message):

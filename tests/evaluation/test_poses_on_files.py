@@ -435,7 +435,10 @@ BAD = {
         "--bundle_options '--roi_size \"[32' cannot be read (No closing quotation): close its quotes.",
     ),
     "a tool without words": ({"command": "false {input} {output}"}, "ended with exit status 1; it printed nothing."),
-    "no such values": ({"classes": "7,new:8=9"}, "no label map holds any of these values. They hold 1, 2"),
+    "no such values": (
+        {"classes": "7,new:8=9"},
+        "No label map holds any of the values 7, 9 that --classes asks for; they hold 1, 2.",
+    ),
     "no program": ({"command": "no-such-tool {input} {output}"}, "no program 'no-such-tool'"),
     "no bundle": ({"command": None, "bundle": "b"}, "has no configs/inference.json"),
     "no network": ({"command": None, "model": "m.pt"}, "--model m.pt is no file"),

@@ -198,9 +198,10 @@ class Classes:
         values = label_values(cases)
         absent = [name for name, true in zip(self.names, self.true, strict=True) if not values & set(true)]
         if len(absent) == len(self.names):
+            asked = sorted({value for true in self.true for value in true})
             raise ValueError(
-                f"--classes {self.text}: no label map holds any of these values. They hold "
-                f"{', '.join(map(str, sorted(values))) or 'no value above 0'}: name values of labels behind =."
+                f"No label map holds any of the values {', '.join(map(str, asked))} that --classes asks for; they hold "
+                f"{', '.join(map(str, sorted(values))) or 'none above 0'}. Values of labels stand behind =, as in 1=35."
             )
         return absent
 

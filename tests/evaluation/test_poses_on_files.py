@@ -237,6 +237,14 @@ def test_classes_of_which_the_label_maps_hold_nothing_are_named(folders, tool, c
     assert {row["class"]: row["dice"] for row in table(folders)} == {"1": "1.0", "7": "nan"}
 
 
+def test_a_report_is_written_where_no_case_that_was_measured_holds_a_class(folders):
+    nib.save(nib.Nifti1Image(np.zeros(SIZE, np.uint8), np.eye(4)), folders / "labels" / "a_1.nii.gz")
+    with pytest.raises(SystemExit, match="no mask of its own for 1 of 2 images"):
+        run(folders, command="sh -c 'cp {input}/a_1.nii.gz {output}'", poses="upright")
+    assert {row["dice"] for row in table(folders)} == {"nan"}
+    assert (folders / "out" / "report.html").is_file()
+
+
 @pytest.mark.parametrize("unit", ["mm", "micron"])
 def test_a_file_whose_forms_disagree_is_turned_by_the_one_that_has_its_voxel_sizes(unit, tmp_path):
     """The sform leads into a template's space; a tool may read either form of what is written."""

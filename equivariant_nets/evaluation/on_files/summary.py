@@ -93,7 +93,8 @@ def draw_worst(
         path: the PNG to write.
     """
     below = group_means(((row.case, row.pose), row.floor - row.dice) for row in rows)
-    case_name, pose_name = max(below, key=lambda key: below[key])
+    first = rows[0].case, rows[0].pose  # where no class has a Dice
+    case_name, pose_name = max(below, key=lambda key: below[key], default=first)
     case = next(case for case in cases if case.name == case_name)
     pose = next(pose for pose in poses if pose.name == pose_name)
     volumes = case.load()

@@ -77,8 +77,8 @@ def _named(item: dict[str, Any], pose: dict[str, Any]) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:  # of a transform, or of what turns
         case = item.get("case") or case_name(item["label"])
         raise ValueError(
-            f"Case {case}, turned ({', '.join(map(str, pose.values()))}): {find_cause(error).text} If the file cannot "
-            "do with its turned corners, say what lies there, as by --rotation_sweep#fill 0."
+            f"Case {case}, turned ({', '.join(map(str, pose.values()))}): {find_cause(error).text} If this is "
+            "due to the turned corners, say what lies in them, as by --rotation_sweep#fill 0."
         ) from error
 
 

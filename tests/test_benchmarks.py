@@ -294,7 +294,7 @@ def test_a_mirrored_brain_has_its_sides_exchanged(benchmark, codes, tmp_path):
     label = nib.Nifti1Image((np.arange(120).reshape(6, 5, 4) % 14).astype(np.int16), brain.affine)
     to = nib.orientations.ornt_transform(nib.io_orientation(brain.affine), nib.orientations.axcodes2ornt(codes))
     brain, label = brain.as_reoriented(to), label.as_reoriented(to)
-    mirrored = write(brain.get_fdata()[None], label.get_fdata().astype(int), brain, tmp_path / "mirrored.nii.gz")
+    mirrored = write(brain.get_fdata()[None], label.get_fdata().astype(int), brain.affine, tmp_path / "mirrored.nii.gz")
     canonical = nib.as_closest_canonical(nib.load(tmp_path / "mirrored.nii.gz"))
     assert np.allclose(canonical.affine, nib.as_closest_canonical(brain).affine)
     assert np.allclose(canonical.get_fdata(), nib.as_closest_canonical(brain).get_fdata()[::-1])

@@ -103,6 +103,8 @@ def test_a_component_takes_the_arguments_of_its_class_alone(bundle):
         ("preprocessing#transforms#6#pixdim", "preprocessing#transforms is a list of 6 items"),
         ("preprocessing#transforms#one", "preprocessing#transforms is a list of 6 items"),
         ("inferer#overlp", 'SlidingWindowInferer, takes no "overlp". Did you mean --inferer#overlap?'),
+        ("inferer#kwargs", 'SlidingWindowInferer, takes no "kwargs"'),
+        ("inferer#self", 'SlidingWindowInferer, takes no "self"'),
         ("pattern#0", "pattern is '*', which has no parts."),
         ("zzz", "Legal are agreement, args_file, "),
         ("run_idd", "Did you mean --run_id"),

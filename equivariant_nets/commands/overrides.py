@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pydoc import locate
 from typing import Any, NamedTuple
 
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ReferenceResolver
 
 __all__ = ["problem_of_override"]
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class _Fault(NamedTuple):
@@ -87,7 +90,7 @@ def _arguments(component: Mapping[str, Any], locator: ComponentLocator) -> set[s
             parameters = inspect.signature(function).parameters.values()
         except (TypeError, ValueError):  # no function, or one in C
             return None
-        arguments |= {one.name for one in parameters}
+        arguments |= {one.name for one in parameters if one.kind in _NAMED}
         if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
             return arguments | ConfigComponent.non_arg_keys
     return None
@@ -96,5 +99,5 @@ def _arguments(component: Mapping[str, Any], locator: ComponentLocator) -> set[s
 def _functions(called: Any) -> list[Any]:
     """What takes the arguments of a call: each hands those that it has not to the next."""
     if inspect.isclass(called) and called.__module__.startswith("equivariant_nets."):  # whose classes do so
-        return [vars(one)["__init__"] for one in called.__mro__ if "__init__" in vars(one)]
+        return [partial(vars(one)["__init__"], None) for one in called.__mro__ if "__init__" in vars(one)]
     return [called]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -65,9 +66,7 @@ class RotationSweep(Sweep):
             raise ValueError(
                 "There is no pose to measure: give angles_degrees and planes, or random_poses of 1 or more."
             )
-        if wrong := [
-            angle for angle in angles_degrees if not isinstance(angle, int | float) or not math.isfinite(angle)
-        ]:
+        if wrong := [angle for angle in angles_degrees if not isinstance(angle, Real) or not math.isfinite(angle)]:
             raise ValueError(f"angles_degrees={list(angles_degrees)} holds {wrong}: give angles as numbers of degrees.")
         for plane in planes:
             plane_rotation(plane, 0)  # raises if there is no such plane

@@ -332,6 +332,7 @@ def test_a_picture_does_not_leave_its_plane():
         ({"random_poses": 0, "planes": ()}, "no pose"),
         ({"planes": ("oblique",)}, "oblique"),
         ({"angles_degrees": (0, "a")}, r"holds \['a'\]: give angles as numbers of degrees"),
+        ({"angles_degrees": np.array([0, 45]), "planes": ("oblique",)}, "oblique"),  # whole numbers of numpy are legal
         ({"angles_degrees": (float("nan"),)}, "give angles as numbers of degrees"),
     ],
 )

@@ -19,11 +19,13 @@ from scipy.spatial.transform import Rotation
 
 from equivariant_nets.data import LoadVolumed, hippocampus_datalist, write_phantoms
 from equivariant_nets.data.datalist import case_name
+from equivariant_nets.evaluation.on_files import summary
 from equivariant_nets.evaluation.on_files.cases import Case, Classes, find_cases, match_names
 from equivariant_nets.evaluation.on_files.command import poses
 from equivariant_nets.evaluation.on_files.measure import Settings, measure
 from equivariant_nets.evaluation.on_files.models import BundleModel, FileModel, Model
 from equivariant_nets.evaluation.on_files.poses import UPRIGHT, named_poses
+from equivariant_nets.evaluation.on_files.scores import Row
 from equivariant_nets.evaluation.on_files.sweep import FileRotationSweep, turn_files
 from equivariant_nets.evaluation.on_files.turning import Placement, Turning
 from equivariant_nets.evaluation.tables import read_table
@@ -240,9 +242,49 @@ def test_classes_of_which_the_label_maps_hold_nothing_are_named(folders, tool, c
 def test_a_report_is_written_where_no_case_that_was_measured_holds_a_class(folders):
     nib.save(nib.Nifti1Image(np.zeros(SIZE, np.uint8), np.eye(4)), folders / "labels" / "a_1.nii.gz")
     with pytest.raises(SystemExit, match="no mask of its own for 1 of 2 images"):
-        run(folders, command="sh -c 'cp {input}/a_1.nii.gz {output}'", poses="upright")
+        run(folders, command="sh -c 'cp {input}/a_1.nii.gz {output}'", poses="axial:90")
     assert {row["dice"] for row in table(folders)} == {"nan"}
-    assert (folders / "out" / "report.html").is_file()
+    assert "No case holds a class that is scored" in (folders / "out" / "report.html").read_text()
+
+
+def test_the_background_can_be_scored_too(folders, tool, capsys):
+    run(folders, command=tool(), poses="upright", classes="around:0,1")
+    assert "No label map" not in capsys.readouterr().err
+    assert {row["dice"] for row in table(folders)} == {"1.0"}
+
+
+def test_a_kind_of_turn_without_dice_is_no_point_of_the_plot(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(summary, "save_figure", lambda figure, path: figures.append(figure) or path)
+    rows = [
+        Row("a", pose, kind, angle, "one", dice, dice, 0.0)
+        for pose, kind, angle, dice in (("axial 90", "plane", 90.0, 0.5), ("random 1", "random", 30.0, np.nan))
+    ]
+    summary.draw_angles(rows, tmp_path / "angles.png")
+    points = [line.get_xydata().tolist() for line in figures[0].axes[0].lines]
+    assert points == [[[90.0, 0.5]], [], [[90.0, 0.5]]]
+
+
+@pytest.mark.parametrize("wrong", ["sheared", "quaternion", "no codes"])
+def test_what_is_written_says_its_place_in_every_form_it_has(wrong, tmp_path):
+    write_cases(tmp_path)
+    affine = np.eye(4)
+    for kind in ("images", "labels"):
+        file = nib.load(tmp_path / kind / "a.nii.gz")
+        affine[0, 1] = 0.3 if wrong == "sheared" else 0
+        image = nib.Nifti1Image(file.get_fdata(), affine)
+        image.set_sform(affine, code="scanner")
+        image.set_qform(np.eye(4), code="unknown" if wrong == "sheared" else "scanner")
+        if wrong == "quaternion":
+            image.header["quatern_b"] = image.header["quatern_c"] = 0.9
+        if wrong == "no codes":
+            image.header["sform_code"] = image.header["qform_code"] = 0
+        nib.save(image, tmp_path / kind / "a.nii.gz")
+    for pose in named_poses("axial:45,header:30"):
+        file = written(tmp_path, "a", pose)
+        forms = [form for form, code in (file.get_sform(coded=True), file.get_qform(coded=True)) if code]
+        assert len(forms) == (1 if wrong == "sheared" else 2)
+        assert all(np.allclose(form, file.affine, atol=1e-5) for form in forms)
 
 
 @pytest.mark.parametrize("unit", ["mm", "micron"])
@@ -445,7 +487,7 @@ BAD = {
     "a tool without words": ({"command": "false {input} {output}"}, "ended with exit status 1; it printed nothing."),
     "no such values": (
         {"classes": "7,new:8=9"},
-        "No label map holds any of the values 7, 9 that --classes asks for; they hold 1, 2.",
+        "No label map holds any of the values 7, 9 that --classes asks for; they hold 0, 1, 2.",
     ),
     "no program": ({"command": "no-such-tool {input} {output}"}, "no program 'no-such-tool'"),
     "no bundle": ({"command": None, "bundle": "b"}, "has no configs/inference.json"),

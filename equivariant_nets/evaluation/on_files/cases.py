@@ -180,7 +180,7 @@ class Classes:
         Raises:
             ValueError: there is none, or there are too many.
         """
-        values = label_values(cases)
+        values = label_values(cases) - {0}
         if not values:
             raise ValueError(f"The label maps hold no value above 0, such as {cases[0].label}. Give others.")
         if len(values) > MAX_CLASSES:
@@ -201,7 +201,7 @@ class Classes:
             asked = sorted({value for true in self.true for value in true})
             raise ValueError(
                 f"No label map holds any of the values {', '.join(map(str, asked))} that --classes asks for; they hold "
-                f"{', '.join(map(str, sorted(values))) or 'none above 0'}. Values of labels stand behind =, as in 1=35."
+                f"{', '.join(map(str, sorted(values)))}. Values of labels stand behind =, as in 1=35."
             )
         return absent
 
@@ -225,8 +225,8 @@ class Classes:
 
 
 def label_values(cases: Sequence[Case]) -> set[int]:
-    """Every value above 0 in the label maps of some cases."""
-    return {int(value) for case in cases for value in np.unique(case.load().label)} - {0}
+    """Every value in the label maps of some cases."""
+    return {int(value) for case in cases for value in np.unique(case.load().label)}
 
 
 def _codes(label: np.ndarray, classes: Sequence[Sequence[int]]) -> np.ndarray:

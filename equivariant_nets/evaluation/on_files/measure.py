@@ -20,10 +20,10 @@ import torch
 from tqdm import tqdm
 
 from equivariant_nets.data.datalist import case_name, indented
-from equivariant_nets.data.geometry import affine_distance_voxels
-from equivariant_nets.evaluation.on_files.cases import Case, Classes, Volumes, match_names
+from equivariant_nets.data.geometry import is_sheared, place_of
+from equivariant_nets.evaluation.on_files.cases import Case, Classes, match_names
 from equivariant_nets.evaluation.on_files.models import Model, ModelError
-from equivariant_nets.evaluation.on_files.poses import TURNS, UPRIGHT, Pose
+from equivariant_nets.evaluation.on_files.poses import UPRIGHT, Pose
 from equivariant_nets.evaluation.on_files.scores import Row, class_scores, read_prediction
 from equivariant_nets.evaluation.on_files.turning import Placement, Turning
 from equivariant_nets.files import replace_file, write_json, write_text
@@ -58,10 +58,10 @@ class Settings:
         return Placement.of(pose, case.name, size, affine, self.turning.of(pose).canvas)
 
     def write(self, case: Case, pose: Pose, path: Path) -> None:
-        """Write the image of a case in a pose as NIfTI, in float32 under the header of the case.
+        """Write the image of a case in a pose as NIfTI, in float32, with all else that the header of the case says.
 
-        Where the two forms of this header place it apart, or it is not in mm, the file gets both forms of the place
-        that is used, in mm: which of them a tool reads shall not decide.
+        Both forms of the header say where it is, in mm: which of them a tool reads shall not decide. Where axes are
+        sheared, which a qform cannot say, the sform alone does.
         """
         volumes = case.load()
         placement = self.placement(case, pose, volumes.image.shape[1:], volumes.affine)
@@ -71,17 +71,9 @@ class Settings:
         header.set_xyzt_units("mm")
         voxels = turned[0] if len(turned) == 1 else np.moveaxis(turned, 0, -1)
         posed = nib.Nifti1Image(voxels, placement.affine, header)
-        if pose.kind not in TURNS or not _is_placed(volumes):
-            posed.set_sform(placement.affine, code="scanner")
-            posed.set_qform(placement.affine, code="scanner")
+        posed.set_sform(placement.affine, code="scanner")
+        posed.set_qform(placement.affine, code="unknown" if is_sheared(placement.affine) else "scanner")
         nib.save(posed, path)
-
-
-def _is_placed(volumes: Volumes) -> bool:
-    """Whether each form that the header has says where the image is."""
-    forms = [volumes.header.get_sform(coded=True), volumes.header.get_qform(coded=True)]
-    told = [form for form, code in forms if code]
-    return all(not affine_distance_voxels(volumes.affine, form, volumes.label.shape) for form in told)
 
 
 def measure(
@@ -125,7 +117,7 @@ class _Run:
         self.problems: dict[str, str] = {}
         self.repeated = 0
         self.model_settings = settings.model.settings()
-        self.content = {case: case.content() for case in cases}
+        self.content = {case: [*case.content(), _place(case)] for case in cases}
         threads = max(1, (os.cpu_count() or 1) // jobs)
         own = {} if torch.cuda.is_available() or jobs == 1 else {"OMP_NUM_THREADS": str(threads)}
         self.environment: Mapping[str, str] = {**own, **os.environ}
@@ -244,6 +236,11 @@ class _Run:
 def load_mask(folder: Path, case: Case, pose: Pose) -> np.ndarray:
     """The mask (X, Y, Z) of a case in a pose that was measured into a folder."""
     return np.asarray(nib.load(folder / pose.folder / _mask_name(case)).dataobj)  # type: ignore[attr-defined]
+
+
+def _place(case: Case) -> str:
+    """Where the voxels of a case are, by the form of its header that is used."""
+    return str(place_of(nib.load(case.image)).affine_mm.round(6).tolist())  # type: ignore[attr-defined]
 
 
 def _mask_name(case: Case) -> str:

@@ -51,10 +51,11 @@ def draw_angles(rows: Sequence[Row], path: Path) -> Path:
     axis = figure.subplots()
     turned = [row for row in rows if row.kind in TURNS]
     for position, kind in enumerate(dict.fromkeys(row.kind for row in turned)):
-        points = _case_points([row for row in turned if row.kind == kind])
-        axis.plot(*zip(*points, strict=True), ".", color=f"C{position}", alpha=0.6, label=kind)
+        points = np.reshape(_case_points([row for row in turned if row.kind == kind]), (-1, 2))
+        axis.plot(points[:, 0], points[:, 1], ".", color=f"C{position}", alpha=0.6, label=kind)
     floors = group_means((row.angle_degrees, row.floor) for row in turned)
-    axis.plot(*zip(*sorted(floors.items()), strict=True), color="grey", linestyle=":", label="labels there and back")
+    points = np.reshape(sorted(floors.items()), (-1, 2))
+    axis.plot(points[:, 0], points[:, 1], color="grey", linestyle=":", label="labels there and back")
     axis.set_xlabel("angle of rotation (degrees)")
     axis.set_ylabel("Dice")
     axis.set_xlim(-5, 185)
@@ -105,6 +106,8 @@ def draw_worst(
     turned = place.image(volumes.image[:1], settings.turning.of(pose))[0]
     three_planes(turned, maps, path, nib.affines.voxel_sizes(place.affine).tolist())
     dice, *_ = _means([row for row in rows if (row.case, row.pose) == (case_name, pose_name)])
+    if not below:
+        return path, f"No case holds a class that is scored; drawn is {case_name}, {pose_name}."
     return path, f"Farthest below the floor: {case_name}, {pose_name}, mean Dice {dice:.3f}."
 
 

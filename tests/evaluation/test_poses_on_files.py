@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -245,6 +246,16 @@ def test_a_report_is_written_where_no_case_that_was_measured_holds_a_class(folde
         run(folders, command="sh -c 'cp {input}/a_1.nii.gz {output}'", poses="axial:90")
     assert {row["dice"] for row in table(folders)} == {"nan"}
     assert "No case holds a class that is scored" in (folders / "out" / "report.html").read_text()
+
+
+def test_a_file_that_is_taken_to_lie_elsewhere_is_measured_again(folders, tool, monkeypatch):
+    run(folders, command=tool(), poses="upright")
+    monkeypatch.setattr(
+        "equivariant_nets.evaluation.on_files.measure.place_of", lambda _: Mock(affine_mm=np.eye(4) * 2)
+    )
+    run(folders, command=tool(), poses="upright")
+    run(folders, command=tool(), poses="upright")
+    assert len(tool.calls()) == 2
 
 
 def test_the_background_can_be_scored_too(folders, tool, capsys):

@@ -13,6 +13,7 @@ from equivariant_nets.data.brain_structures import (
 )
 from equivariant_nets.data.brain_tumor import (
     LabelToRegionsd,
+    RandLesionContrastd,
     RegionLoss,
     RegionsToLabeld,
     UnifyTumorLabelsd,
@@ -54,6 +55,7 @@ __all__ = [
     "NormalizeFundusd",
     "PatchDataset",
     "PhotographReader",
+    "RandLesionContrastd",
     "RegionLoss",
     "RegionsToLabeld",
     "SegmentationWriter",

@@ -132,7 +132,8 @@ class RegularUNet(UNet):
         kernel_size: voxels along the finest axis, odd.
         separable: mix fields and elements at each voxel, then filter each channel in space, in place of one convolution
             that does both: the group convolutions of the paper.
-        normalization: ``instance``, ``batch`` or ``none``, jointly over a field.
+        normalization: ``instance``, ``batch`` or ``none``, jointly over a field; or ``content``: ``instance`` over the
+            voxels where the input is not 0, and 0 outside, so that filled corners count nowhere.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the group.
@@ -220,7 +221,8 @@ class ScaleUNet(UNet):
             scale with larger errors, for they need more taps.
         isotropic: keep only those filters that no rotation changes: the network is then exactly equivariant under the
             symmetries of the voxel lattice too, and approximately under all rotations.
-        normalization: ``instance`` (of each scale), ``batch`` (jointly over the scales) or ``none``.
+        normalization: ``instance`` (of each scale), ``batch`` (jointly over the scales) or ``none``; or ``content``:
+            ``instance`` over the voxels where the input is not 0, and 0 outside, so that filled corners count nowhere.
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the scales.
@@ -307,7 +309,8 @@ class ConventionalUNet(UNet):
         features: channels of the first level, which double with each halving; or those of each level, finest first.
         depth: number of halvings.
         kernel_size: voxels along the finest axis, odd.
-        normalization: ``instance``, ``batch`` or ``none``.
+        normalization: ``instance``, ``batch`` or ``none``; or ``content``: ``instance`` over the voxels where the input
+            is not 0, and 0 outside, so that filled corners count nowhere.
         downsampling: ``blur``, ``average`` or ``max``.
         dropout: probability of dropping a channel after each layer.
         spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of

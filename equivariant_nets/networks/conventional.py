@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
 from equivariant_nets.networks.checks import check_channels, check_spatial_dims
+from equivariant_nets.networks.content import ContentBlock, FieldContentNorm
 from equivariant_nets.networks.family import FamilyOptions, numbered
 from equivariant_nets.networks.lattice import Lattice, num_taps
-from equivariant_nets.networks.resampling import Downsample, MaxPool
+from equivariant_nets.networks.resampling import ContentDownsample, Downsample, MaxPool
 
 __all__ = ["ConventionalFamily"]
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-NORMS: dict[str, dict[int, type[nn.Module]]] = {
-    "instance": {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d},
+NORMS: dict[str, dict[int, Callable[..., nn.Module]]] = {
+    "instance": {2: partial(nn.InstanceNorm2d, affine=True), 3: partial(nn.InstanceNorm3d, affine=True)},
     "batch": {2: nn.BatchNorm2d, 3: nn.BatchNorm3d},
+    "content": {2: FieldContentNorm, 3: FieldContentNorm},
 }
 DROPOUTS = {2: nn.Dropout2d, 3: nn.Dropout3d}
 
@@ -57,7 +60,8 @@ class ConventionalFamily(FamilyOptions):
 
     def block(self, rep_in: int, middle: int, rep_out: int, lattice: Lattice) -> nn.Module:
         layers = [*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice)]
-        return nn.Sequential(numbered(layers, DROPOUTS[self.spatial_dims]))
+        block = ContentBlock if self.normalization == "content" else nn.Sequential
+        return block(numbered(layers, DROPOUTS[self.spatial_dims]))
 
     def _layer(self, rep_in: int, rep_out: int, lattice: Lattice) -> list[nn.Module]:
         norm = NORMS.get(self.normalization)
@@ -65,7 +69,7 @@ class ConventionalFamily(FamilyOptions):
         taps = num_taps(self.kernel_size, lattice.spacing)
         layer: list[nn.Module] = [convolution(rep_in, rep_out, taps, padding=[n // 2 for n in taps], bias=norm is None)]
         if norm is not None:
-            layer.append(norm[self.spatial_dims](rep_out, affine=True))
+            layer.append(norm[self.spatial_dims](rep_out))
         layer.append(nn.LeakyReLU(inplace=True))
         if self.dropout:
             layer.append(DROPOUTS[self.spatial_dims](self.dropout))
@@ -75,6 +79,8 @@ class ConventionalFamily(FamilyOptions):
         return nn.Identity() if rep_in == rep_out else CONVOLUTIONS[self.spatial_dims](rep_in, rep_out, 1, bias=False)
 
     def downsample(self, rep: int, lattice: Lattice) -> nn.Module:
+        if self.normalization == "content":
+            return ContentDownsample(self.downsampling, lattice.halved)
         if self.downsampling == "max":
             return MaxPool(rep, lattice.halved)
         return Downsample(self.downsampling, lattice.halved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from torch import nn
 
@@ -15,7 +15,7 @@ from equivariant_nets.networks.resampling import LINEAR_DOWNSAMPLINGS
 
 __all__ = ["Family", "FamilyOptions", "Rep", "numbered"]
 
-NORMALIZATIONS = ("instance", "batch", "none")
+NORMALIZATIONS = ("instance", "batch", "none", "content")
 DOWNSAMPLINGS = (*LINEAR_DOWNSAMPLINGS, "max")
 
 
@@ -40,7 +40,7 @@ class FamilyOptions:
     """The options of every family, which the constructors of the networks explain.
 
     Raises:
-        ValueError: a normalization or downsampling that is not known.
+        ValueError: a normalization or downsampling that is not known, or ``content`` with ``max``.
     """
 
     kernel_size: int
@@ -48,11 +48,14 @@ class FamilyOptions:
     downsampling: str
     dropout: float
 
-    normalizations: ClassVar[tuple[str, ...]] = NORMALIZATIONS
-
     def __post_init__(self) -> None:
-        check_choice("normalization", self.normalization, self.normalizations)
+        check_choice("normalization", self.normalization, NORMALIZATIONS)
         check_choice("downsampling", self.downsampling, DOWNSAMPLINGS)
+        if (self.normalization, self.downsampling) == ("content", "max"):
+            raise ValueError(
+                "normalization='content' averages over content: it does not go with downsampling='max'. Choose blur or "
+                "average."
+            )
 
 
 class Representation(Protocol):
@@ -74,7 +77,7 @@ class Family(Protocol[Rep]):
 
     @property
     def normalization(self) -> str:
-        """One of NORMALIZATIONS, or what the family has beside them."""
+        """One of NORMALIZATIONS."""
 
     @property
     def in_channels(self) -> int:

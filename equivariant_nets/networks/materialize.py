@@ -201,28 +201,26 @@ class PlainContentNorm(PlainInstanceNorm):
 
 
 class PlainContentBlock(nn.Module):
-    """Convolutions, each with a :class:`PlainContentNorm` and a gate after it, over the content of their input.
+    """Layers over the content of their input, where not all of its channels are 0.
 
     Args:
-        convolutions: in order.
-        norms: behind each.
-        gates: behind each of these.
+        norms: take the content beside the features, in order.
+        between: what comes before the first, between each two, and after the last.
 
     Shape: ``(B, C_in, *spatial)`` to ``(B, C_out, *spatial)``, 0 where all channels of the input are.
     """
 
-    def __init__(
-        self, convolutions: Sequence[nn.Module], norms: Sequence[nn.Module], gates: Sequence[nn.Module]
-    ) -> None:
+    def __init__(self, norms: Sequence[nn.Module], between: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(norms)
-        self.gates = nn.ModuleList(gates)
+        self.first = between[0]
+        self.behind = nn.ModuleList(between[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         content = content_mask(x)
-        for convolution, norm, gate in zip(self.convolutions, self.norms, self.gates):  # noqa: B905
-            x = gate(norm(convolution(x), content)) * content.to(x.dtype)
+        x = self.first(x)
+        for norm, layers in zip(self.norms, self.behind):  # noqa: B905
+            x = layers(norm(x, content))
         return x
 
 

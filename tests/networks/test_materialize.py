@@ -34,6 +34,7 @@ OPTIONS = {
 CONVENTIONAL = {
     "conventional": {},
     "conventional max": {"downsampling": "max", "normalization": "batch", "dropout": 0.2},
+    "conventional content": {"normalization": "content", "dropout": 0.2},
     "conventional residual": {"residual": True, "deep_supervision": 1, "spacing": (3, 1, 1)},
 }
 SIZES = [(8, 9, 10), (12, 11, 13)]
@@ -80,7 +81,7 @@ def test_outputs_are_equal_at_every_size(name):
 def test_nothing_of_the_equivariant_layers_is_left(name):
     plain = materialize(trained(name))
     modules = {type(module).__module__ for module in plain.modules()}
-    own = {f"equivariant_nets.networks.{name}" for name in ("materialize", "unet", "resampling")}
+    own = {f"equivariant_nets.networks.{name}" for name in ("content", "materialize", "resampling", "unet")}
     assert all(module.startswith("torch.nn") or module in own for module in modules)
 
 

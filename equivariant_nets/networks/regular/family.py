@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from equivariant_nets.networks.checks import check_channels, check_choice
+from equivariant_nets.networks.content import ContentBlock, FieldContentNorm
 from equivariant_nets.networks.family import FamilyOptions, numbered
 from equivariant_nets.networks.lattice import Lattice
 from equivariant_nets.networks.regular.convolution import Channels, DepthwiseConvolution, Fields, GroupConvolution
@@ -16,7 +17,7 @@ from equivariant_nets.networks.regular.groups import Group
 from equivariant_nets.networks.regular.normalization import ElementInstanceNorm, FieldDropout, FieldNorm
 from equivariant_nets.networks.regular.projection import GroupPool
 from equivariant_nets.networks.regular.scales import ScaleGroup
-from equivariant_nets.networks.resampling import Downsample, MaxPool
+from equivariant_nets.networks.resampling import ContentDownsample, Downsample, MaxPool
 
 __all__ = ["RegularFamily"]
 
@@ -72,7 +73,8 @@ class RegularFamily(FamilyOptions):
 
     def block(self, rep_in: Fields, middle: Fields, rep_out: Fields, lattice: Lattice) -> nn.Module:
         layers = [*self._layer(rep_in, middle, lattice), *self._layer(middle, rep_out, lattice)]
-        return nn.Sequential(numbered(layers, FieldDropout))
+        block = ContentBlock if self.normalization == "content" else nn.Sequential
+        return block(numbered(layers, FieldDropout))
 
     def _layer(self, rep_in: Fields, rep_out: Fields, lattice: Lattice) -> list[nn.Module]:
         lifting = isinstance(rep_in, Channels)
@@ -84,7 +86,10 @@ class RegularFamily(FamilyOptions):
             layer.append(DepthwiseConvolution(rep_out.count, self.group, **options))
         else:
             layer.append(GroupConvolution(rep_in.count, rep_out.count, self.group, lifting=lifting, **options))
-        if self.normalization == "instance" and isinstance(self.group, ScaleGroup):
+        over_scales = isinstance(self.group, ScaleGroup)
+        if self.normalization == "content":
+            layer.append(FieldContentNorm(rep_out.count, self.group.order, joint=not over_scales))
+        elif self.normalization == "instance" and over_scales:
             layer.append(ElementInstanceNorm(rep_out.count, self.group.order))
         elif not bias:
             layer.append(FieldNorm(rep_out.count, self.normalization))
@@ -100,6 +105,8 @@ class RegularFamily(FamilyOptions):
         return GroupConvolution(rep_in.count, rep_out.count, self.group, kernel_size=1, lifting=lifting)
 
     def downsample(self, rep: Fields, lattice: Lattice) -> nn.Module:
+        if self.normalization == "content":
+            return ContentDownsample(self.downsampling, lattice.halved)
         if self.downsampling == "max":
             return MaxPool(rep.dim, lattice.halved)
         return Downsample(self.downsampling, lattice.halved)

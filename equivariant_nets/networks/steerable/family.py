@@ -11,9 +11,9 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from equivariant_nets.networks.family import NORMALIZATIONS, FamilyOptions, numbered
+from equivariant_nets.networks.content import ContentBlock
+from equivariant_nets.networks.family import FamilyOptions, numbered
 from equivariant_nets.networks.lattice import Lattice
-from equivariant_nets.networks.materialize import PlainContentBlock, content_mask
 from equivariant_nets.networks.precision import autocast_off
 from equivariant_nets.networks.resampling import ContentDownsample, Downsample
 from equivariant_nets.networks.steerable.basis import KernelSpace, reachable
@@ -57,28 +57,6 @@ class Block(nn.Sequential):
         return nn.Sequential(*self)
 
 
-class ContentBlock(nn.Sequential):
-    """Layers in order, over the content of their input: where not all of its channels are 0. Outside, the output is 0.
-
-    So what a volume is filled with, once it is 0, is as what lies outside the canvas: it enters no statistics, and
-    convolutions see zeros there at every level.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        content = content_mask(x)
-        for module in self:
-            if isinstance(module, ContentNorm):
-                x = module(x, content)
-            else:
-                x = module(x) * content if isinstance(module, Gate) else module(x)
-        return x
-
-    def materialize(self) -> PlainContentBlock:
-        """The same layers, for :func:`equivariant_nets.materialize`."""
-        kinds = (Convolution, ContentNorm, Gate)
-        return PlainContentBlock(*([layer for layer in self if isinstance(layer, kind)] for kind in kinds))
-
-
 def _has_hooks(module: nn.Module) -> bool:
     """Whether something waits for the calls of a module."""
     own = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
@@ -103,16 +81,6 @@ class SteerableFamily(FamilyOptions):
     gates: str
 
     spatial_dims = 3
-
-    normalizations = (*NORMALIZATIONS, "content")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.normalization, self.downsampling) == ("content", "max"):
-            raise ValueError(
-                "normalization='content' averages over content: it does not go with downsampling='max'. Choose blur or "
-                "average."
-            )
 
     @property
     def space(self) -> KernelSpace:

@@ -9,6 +9,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from equivariant_nets.networks.constants import Constant
+from equivariant_nets.networks.content import OverContent
 from equivariant_nets.networks.materialize import (
     PlainAffine,
     PlainContentNorm,
@@ -105,7 +106,7 @@ class InstanceNorm(_Norm):
         return PlainInstanceNorm(weight, bias, self._is_scalar.like(weight), over_components, self.eps)
 
 
-class ContentNorm(_Norm):
+class ContentNorm(_Norm, OverContent):
     """Normalization with the statistics of the content of each sample, the voxels of a mask; 0 outside.
 
     Where the mask holds all voxels, it is :class:`InstanceNorm`, and weights of one fit the other.

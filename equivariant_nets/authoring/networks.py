@@ -66,7 +66,7 @@ def choose_network(
         channels: of the image.
         classes: with the background.
         depth: number of halvings.
-        whole: whether it learns from whole volumes, each normalized by itself; else from patches, with batch
+        whole: whether it learns from whole volumes, each normalized over its content; else from patches, with batch
             statistics.
         spacing_mm: of voxels that are not alike along all axes, or None.
         dims: 3 for volumes, 2 for pictures.
@@ -84,7 +84,12 @@ def choose_network(
             f"({' x '.join(f'{size:g}' for size in spacing_mm)} mm). Choose so3, or equal voxels: --spacing_mm 1,1,1."
         )
     kind = 2 if dims == 2 else 0 if whole else 1
-    common: dict[str, Any] = {"features": "@features", "depth": depth, "kernel_size": 5}
+    common: dict[str, Any] = {
+        "features": "@features",
+        "depth": depth,
+        "kernel_size": 5,
+        "normalization": "content" if whole else "batch",
+    }
     if spacing_mm is not None:
         common["spacing"] = "@spacing_mm"
     plain = {"spatial_dims": dims, "in_channels": channels, "out_channels": classes}
@@ -92,15 +97,14 @@ def choose_network(
     if symmetry in _STEERABLE:
         features: Any = _STEERABLE[symmetry][kind]
         own = {"irreps_in": f"{channels}x0e", "irreps_out": f"{classes}x0e", **common}
-        own["normalization"] = "content" if whole else "batch"
         if symmetry == "o3":
             own["group"] = "O3"
         definition = {"_target_": "equivariant_nets.SteerableUNet", **own}
     else:
         features = _WIDTHS[symmetry][kind]
-        own = {**plain, **common, "normalization": "instance" if whole else "batch"}
+        own = {**plain, **common}
         if symmetry == "scale":
-            own |= {"normalization": "batch", "residual": True, "dropout": 0.07}
+            own |= {"residual": True, "dropout": 0.07}
             train = {"max_gradient_norm": 0.1}
         if symmetry in ("octahedral", "e2"):
             own["group"] = "O" if dims == 3 else "D8"

@@ -13,7 +13,6 @@ from equivariant_nets.data.brain_structures import (
 )
 from equivariant_nets.data.brain_tumor import (
     LabelToRegionsd,
-    RandLesionContrastd,
     RegionLoss,
     RegionsToLabeld,
     UnifyTumorLabelsd,
@@ -55,7 +54,6 @@ __all__ = [
     "NormalizeFundusd",
     "PatchDataset",
     "PhotographReader",
-    "RandLesionContrastd",
     "RegionLoss",
     "RegionsToLabeld",
     "SegmentationWriter",

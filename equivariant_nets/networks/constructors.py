@@ -42,7 +42,8 @@ class SteerableUNet(UNet):
         lmax: highest order of the spherical harmonics in the kernels.
         radial_basis: ``gaussian_rings``, or the paper's ``smooth_finite``.
         normalization: ``instance``, ``batch`` or ``none``; or ``content``: ``instance`` over the voxels where the input
-            is not 0, and 0 outside, so that filled corners count nowhere.
+            is not 0, and 0 outside, so that filled corners count nowhere (a voxel where all
+            channels of a level are 0 is as filled).
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max`` (of the norm, for irreps other than 0e).
         dropout: probability of dropping an irrep after each layer.
         decoder_features: irreps of the first level of the decoder, where they differ; ``30x0e`` for scalars only.
@@ -133,7 +134,8 @@ class RegularUNet(UNet):
         separable: mix fields and elements at each voxel, then filter each channel in space, in place of one convolution
             that does both: the group convolutions of the paper.
         normalization: ``instance``, ``batch`` or ``none``, jointly over a field; or ``content``: ``instance`` over the
-            voxels where the input is not 0, and 0 outside, so that filled corners count nowhere.
+            voxels where the input is not 0, and 0 outside, so that filled corners count nowhere (a voxel where all
+            channels of a level are 0 is as filled).
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the group.
@@ -222,7 +224,8 @@ class ScaleUNet(UNet):
         isotropic: keep only those filters that no rotation changes: the network is then exactly equivariant under the
             symmetries of the voxel lattice too, and approximately under all rotations.
         normalization: ``instance`` (of each scale), ``batch`` (jointly over the scales) or ``none``; or ``content``:
-            ``instance`` over the voxels where the input is not 0, and 0 outside, so that filled corners count nowhere.
+            ``instance`` over the voxels where the input is not 0, and 0 outside, so that filled corners count nowhere
+            (a voxel where all channels of a level are 0 is as filled).
         downsampling: ``blur`` (anti-aliased), ``average`` or ``max``.
         dropout: probability of dropping a field after each layer.
         projection: how fields become invariant before the last map: ``mean`` or ``max`` over the scales.
@@ -310,7 +313,8 @@ class ConventionalUNet(UNet):
         depth: number of halvings.
         kernel_size: voxels along the finest axis, odd.
         normalization: ``instance``, ``batch`` or ``none``; or ``content``: ``instance`` over the voxels where the input
-            is not 0, and 0 outside, so that filled corners count nowhere.
+            is not 0, and 0 outside, so that filled corners count nowhere (a voxel where all
+            channels of a level are 0 is as filled).
         downsampling: ``blur``, ``average`` or ``max``.
         dropout: probability of dropping a channel after each layer.
         spacing: of the voxels along each axis, in mm; alike along all axes if None. Kernels have the extent of

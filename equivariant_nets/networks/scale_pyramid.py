@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equivariant_nets.networks.checks import check_choice
-from equivariant_nets.networks.materialize import content_mask
+from equivariant_nets.networks.content import OverContent
+from equivariant_nets.networks.materialize import PlainContentBlock, content_mask
 from equivariant_nets.networks.precision import widened
-from equivariant_nets.networks.resampling import ContentDownsample, over_content
+from equivariant_nets.networks.resampling import over_content
 from equivariant_nets.networks.rescaling import Rescale, rescaled_size
 
 __all__ = ["Level", "ScalePyramid", "expected_dice"]
@@ -138,7 +139,7 @@ class ScalePyramid(nn.Module):
         self.activation = activation
         step = Fraction(ratio).limit_denominator(LARGEST_TERM)
         factors = [step**level for level in (*range(-reduced, 0), *range(1, enlarged + 1))]
-        over_content = any(isinstance(module, ContentDownsample) for module in network.modules())
+        over_content = any(isinstance(module, OverContent | PlainContentBlock) for module in network.modules())
         smallest = [2**count + 1 for count in getattr(network, "halvings", [])]
         self.there = nn.ModuleList(Level(factor, smallest, over_content) for factor in factors)
         self.back = nn.ModuleList(Rescale(1 / factor) for factor in factors)

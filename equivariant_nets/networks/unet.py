@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from equivariant_nets.networks.checks import check_choice
 from equivariant_nets.networks.family import Family, Rep
 from equivariant_nets.networks.lattice import Lattice, lattices
+from equivariant_nets.networks.materialize import content_mask
 from equivariant_nets.networks.plan import PlannedBlock, plan_blocks
 from equivariant_nets.networks.resampling import UPSAMPLINGS, ContentUpsample, Upsample
 
@@ -64,6 +65,7 @@ class PlainUNet(nn.Module):
         # How often each axis is halved.
         self.halvings = [sum(axis) for axis in zip(*[lattice.halved for lattice in lattices[:-1]], strict=True)]
         self.halvings = self.halvings or [0] * self.spatial_dims
+        self.over_content = any(isinstance(upsample, ContentUpsample) for upsample in upsamples)
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_scripting():
@@ -80,7 +82,10 @@ class PlainUNet(nn.Module):
         features = [skips.pop()]
         for decoder, upsample in zip(self.decoders, self.upsamples):  # noqa: B905
             skip = skips.pop()
-            features.append(decoder(torch.cat([upsample(features[-1], skip.shape[2:]), skip], 1)))
+            x = upsample(features[-1], skip.shape[2:])
+            if self.over_content:  # that of the level: coarse voxels reach beyond it
+                x = x * content_mask(skip)
+            features.append(decoder(torch.cat([x, skip], 1)))
         return features
 
     def _checked(self, x: Tensor) -> Tensor:

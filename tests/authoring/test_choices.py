@@ -63,14 +63,18 @@ def test_thick_slices_reach_the_network_and_nothing_turns_them():
         chosen(cases((200, 200, 30), (1.0, 1.0, 5.0)), symmetry="octahedral")
 
 
-def test_small_volumes_are_learned_whole_and_large_ones_in_patches():
-    small, large = chosen(cases((36, 50, 34))), chosen()
+@pytest.mark.parametrize("symmetry", VOLUMES)
+def test_small_volumes_are_learned_whole_and_large_ones_in_patches(symmetry):
+    small, large = chosen(cases((36, 50, 34)), symmetry), chosen(symmetry=symmetry)
     assert small.whole
     assert not large.whole
     assert small.network.definition["normalization"] == "content"
     assert large.network.definition["normalization"] == "batch"
+
+
+def test_patches_of_huge_volumes_see_a_part_that_is_worth_it():
     huge = chosen(cases((500, 500, 400), (0.5, 0.5, 0.5)))
-    assert huge.shared["spacing_mm"][0] > 0.5  # a patch sees a part that is worth it
+    assert huge.shared["spacing_mm"][0] > 0.5
     assert chosen(cases((500, 500, 400), (0.5,) * 3), spacing_mm=[0.5] * 3).shared["spacing_mm"] == [0.5] * 3
 
 

@@ -36,7 +36,8 @@ def test_the_conventional_reference_differs_in_its_network_alone(names, network)
         assert different - same_but == network
         for option in ("depth", "kernel_size"):
             assert equivariant["network_def"].get(option) == conventional["network_def"].get(option)
-        # The steerable family alone counts the content only; without filling, that is instance normalization.
+        # The steerable network of the hippocampus counts the content only; without filling, that is instance
+        # normalization.
         normalizations = [net["network_def"].get("normalization", "instance") for net in (equivariant, conventional)]
         assert normalizations in (["content", "instance"], [normalizations[1]] * 2)
 

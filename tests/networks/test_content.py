@@ -108,6 +108,27 @@ def test_filled_volumes_through_the_materialized_network(options):
         assert relative(materialize(net)(x), net(x)) < 1e-8
 
 
+def ball(size=(25, 30, 22)):
+    """Noise in a ball, and 0 outside."""
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=torch.float64) for n in size), indexing="ij")
+    return noise(size) * (sum(axis**2 for axis in axes).sqrt() < 0.7)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_no_level_of_the_decoder_reaches_beyond_the_content(options):
+    net, x = build(**OPTIONS[options]), ball()
+    features = {}
+    for part in ("encoders", "decoders"):
+        for number, block in enumerate(getattr(net, part)):
+            block.register_forward_hook(lambda _, __, y, key=(part, number): features.__setitem__(key, y))
+    with torch.no_grad():
+        net(x)
+    inside = [(features["encoders", level] != 0).any(1) for level in range(2)]
+    assert torch.equal(inside[0], (x != 0).any(1))
+    for level in range(2):
+        assert not ((features["decoders", 1 - level] != 0).any(1) & ~inside[level]).any()
+
+
 @pytest.mark.parametrize("options", ["default", "V4, separable", "scale", "conventional"])
 def test_filled_volumes_through_exported_networks(options):
     net, x = build(**OPTIONS[options]), filled()

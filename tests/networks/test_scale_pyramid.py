@@ -55,6 +55,15 @@ def test_exact_under_the_rotations_that_its_network_keeps(name, activation):
         assert_equivariant(net, framed(noise(1, 1, *size)), GENERATORS, tolerance=1e-10)
 
 
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("plain", [False, True])
+def test_levels_of_a_network_over_content_keep_what_is_filled(depth, plain):
+    for normalization in ("content", "instance"):
+        net = SteerableUNet(features="1x0e+1x1e", normalization=normalization, depth=depth, kernel_size=3)
+        pyramid = ScalePyramid(materialize(net) if plain else net)
+        assert {level.over_content for level in pyramid.there} == {normalization == "content"}
+
+
 def smooth_image(size=65, smoothness=4.0):
     """Smooth noise that fades out towards the border."""
     image = gaussian_filter(np.random.RandomState(0).normal(size=[size] * 2), smoothness)

@@ -10,7 +10,6 @@ import nibabel as nib
 
 from equivariant_nets.data.brain_tumor.channels import MODALITIES, numbered_case, order_beside
 from equivariant_nets.data.brain_tumor.check import check_brain_tumor
-from equivariant_nets.data.brain_tumor.contrast import RandLesionContrastd
 from equivariant_nets.data.brain_tumor.conventions import CONVENTIONS, check_labels
 from equivariant_nets.data.brain_tumor.labels import (
     CLASS_NAMES,
@@ -42,7 +41,6 @@ __all__ = [
     "CONVENTIONS",
     "REGIONS",
     "LabelToRegionsd",
-    "RandLesionContrastd",
     "RegionLoss",
     "RegionsToLabeld",
     "UnifyTumorLabelsd",

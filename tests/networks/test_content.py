@@ -68,7 +68,7 @@ def test_margins_of_zeros_change_nothing_inside(options):
 def test_instance_normalization_counts_the_margins(options):
     net, x = build("instance", **OPTIONS[options]), noise()
     with torch.no_grad():
-        assert relative(net(F.pad(x, MARGINS))[..., 8:-8, 4:-12, 8:-4], net(x)) > 0.02
+        assert relative(net(F.pad(x, MARGINS))[..., 8:-8, 4:-12, 8:-4], net(x)) > 0.1
 
 
 @pytest.mark.parametrize("options", SAME_WEIGHTS)

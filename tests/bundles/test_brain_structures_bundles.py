@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from bundle_files import BRAIN, config, weights
-from monai.transforms import Invertd, SpatialPad
+from monai.metrics import compute_dice
+from monai.transforms import AsDiscrete, AsDiscreted, Compose, Invertd, Spacing, SpatialPad, SpatialResample
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from equivariant_nets import equivariance_error
@@ -106,6 +107,49 @@ def test_both_layouts_give_the_same_training_items(shared_brains):
         assert torch.equal(item["label"].as_tensor(), same["label"].as_tensor())
         assert torch.allclose(item["image"].affine, same["image"].affine, atol=1e-4)
         assert item["label"].unique().tolist() == list(range(8))
+
+
+def test_the_training_sees_the_share_of_every_structure_in_a_voxel(shared_brains):
+    sizes = {"spacing_mm": [1.5] * 3, "patch_size": [16] * 3, "patches_per_case": 3}
+    parser = config(SO3, dataset_dir=str(shared_brains["miccai"]), **sizes)
+    (item, *_) = parser.get_parsed_content("train#dataset#data")
+    transforms = {section: parser.get_parsed_content(f"{section}#preprocessing") for section in ("train", "validate")}
+    transforms["train"].set_random_state(0)
+    for patch in transforms["train"](item):
+        labels = patch["label"].as_tensor()
+        assert labels.shape == (8, 16, 16, 16)
+        assert torch.allclose(labels.sum(0), torch.ones(16, 16, 16), atol=1e-5)  # beyond the file as well
+        assert labels.min() > -1e-5
+        assert ((labels > 0.05) & (labels < 0.95)).any()
+    assert transforms["validate"](item)["label"].unique().tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("augmentation", ["none", "moderate", "full", "lattice"])
+def test_no_rotation_loses_a_share(augmentation, shared_brains):
+    sizes = {"spacing_mm": [1.5] * 3, "patch_size": [16] * 3, "augmentation": augmentation}
+    parser = config(SO3, dataset_dir=str(shared_brains["miccai"]), **sizes)
+    (item, *_) = parser.get_parsed_content("train#dataset#data")
+    for patch in parser.get_parsed_content("train#preprocessing").set_random_state(1)(item):
+        assert torch.allclose(patch["label"].sum(0).as_tensor(), torch.ones(16, 16, 16), atol=1e-5)
+
+
+def test_labels_of_real_brains_outlive_coarser_voxels(real_brain_structures):
+    parser = config(SO3, dataset_dir=str(real_brain_structures))
+    steps = parser.get_parsed_content("train#deterministic_transforms")
+    soften = next(place for place, step in enumerate(steps) if isinstance(step, AsDiscreted))
+    for item in parser.get_parsed_content("validate#dataset#data"):
+        fine = Compose(steps[: soften + 1])(item)["label"]
+        coarse, nearest = Compose(steps)(item)["label"], Spacing(1.5, mode="nearest")(fine)
+        kept = {}
+        for name, label in {"shares": coarse, "nearest": nearest}.items():
+            back = SpatialResample(mode="bilinear")(label, dst_affine=fine.affine, spatial_size=fine.shape[1:])
+            classes = AsDiscrete(argmax=True, to_onehot=8)(back)
+            kept[name] = compute_dice(classes[None], fine[None], include_background=False)
+        assert kept["shares"].min() > 0.94
+        assert (kept["shares"] > kept["nearest"] + 0.01).all()
+        assert kept["nearest"].min() < 0.9
+        volumes = [label[1:].sum((1, 2, 3)) * label.pixdim.prod() for label in (coarse, fine)]
+        assert torch.allclose(*volumes, rtol=0.02)
 
 
 @pytest.mark.parametrize("name", BRAIN)

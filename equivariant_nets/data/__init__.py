@@ -34,6 +34,7 @@ from equivariant_nets.data.loading import LoadVolumed
 from equivariant_nets.data.phantoms import phantom, phantom_datalist, write_phantoms
 from equivariant_nets.data.photographs import MaskReader, PhotographReader
 from equivariant_nets.data.retina import retina_datalist
+from equivariant_nets.data.soft_labels import rest_is_background
 from equivariant_nets.data.tasks import CaseNames, ClassesFromLabelsd, contrast_datalist, task_datalist
 from equivariant_nets.data.writing import SegmentationWriter
 
@@ -76,6 +77,7 @@ __all__ = [
     "label_to_regions",
     "phantom",
     "phantom_datalist",
+    "rest_is_background",
     "retina_datalist",
     "target_structures",
     "task_datalist",

@@ -1,4 +1,4 @@
-"""A loss for soft labels: at each voxel the share of every class, as where label maps are resampled linearly."""
+"""A loss for soft labels: at each voxel a number of every class, as where their indicators are interpolated."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ __all__ = ["SoftDiceCELoss"]
 
 
 class SoftDiceCELoss(DiceCELoss):
-    """MONAI's ``DiceCELoss`` whose least value is at the shares themselves.
+    """MONAI's ``DiceCELoss`` whose least value is at the soft labels themselves, unless ``weight`` weighs classes.
 
-    Dice as the former has it asks a voxel of shares 0.6 and 0.4 for 1 and 0. By ``soft_label`` of
+    Dice as the former has it asks a voxel of 0.6 and 0.4 for 1 and 0. By ``soft_label`` of
     :class:`monai.losses.DiceLoss`, which ``DiceCELoss`` does not pass on, it asks for 0.6 and 0.4, as cross entropy
     does. Of labels that are 0 or 1, both are the same.
 
     Args:
         **kwargs: those of :class:`monai.losses.DiceCELoss`.
 
-    Inputs of a call are logits and shares, both of shape (B, C, *spatial), the latter from 0 to 1.
+    Inputs of a call are logits and soft labels, both of shape (B, C, *spatial), the latter from 0 to 1.
 
     Source: Wang Z. et al. Dice semimetric losses: optimizing the Dice score with soft labels. MICCAI 2023.
 
-    Examples:
+    Example:
+        >>> import torch
+        >>> from equivariant_nets.training.losses import SoftDiceCELoss
         >>> loss = SoftDiceCELoss(softmax=True)
-        >>> shares = torch.tensor([0.6, 0.4]).view(1, 2, 1, 1)
-        >>> bool(loss(shares.log(), shares) < loss(torch.tensor([9.0, -9.0]).view(1, 2, 1, 1), shares))
+        >>> label = torch.tensor([0.6, 0.4]).view(1, 2, 1, 1)
+        >>> bool(loss(label.log(), label) < loss(torch.tensor([9.0, -9.0]).view(1, 2, 1, 1), label))
         True
     """
 

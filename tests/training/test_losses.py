@@ -1,4 +1,4 @@
-"""Laws of the loss for soft labels: least at the shares themselves, and MONAI's own loss where labels are 0 or 1."""
+"""Laws of the loss for soft labels: least at these, and MONAI's own loss where they are 0 or 1."""
 
 import pytest
 import torch
@@ -9,15 +9,15 @@ from equivariant_nets.training.losses import SoftDiceCELoss
 OPTIONS = [{}, {"include_background": False}, {"batch": True}, {"include_background": False, "lambda_ce": 0.0}]
 
 
-def shares(seed, sharpness=2.0):
+def soft_labels(seed, sharpness=2.0):
     """Of 4 classes, in two volumes."""
     logits = torch.randn(2, 4, 5, 6, 7, generator=torch.Generator().manual_seed(seed))
     return (sharpness * logits).softmax(1)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_nothing_has_a_lower_loss_than_the_shares(options):
-    loss, target = SoftDiceCELoss(softmax=True, **options), shares(0)
+def test_nothing_has_a_lower_loss_than_the_soft_labels(options):
+    loss, target = SoftDiceCELoss(softmax=True, **options), soft_labels(0)
     logits = target.log()
     least = loss(logits, target)
     for seed in range(20):
@@ -29,14 +29,14 @@ def test_nothing_has_a_lower_loss_than_the_shares(options):
 
 
 def test_the_dice_of_whole_numbers_would_rather_have_the_likeliest_class():
-    loss, target = DiceCELoss(softmax=True, lambda_ce=0.0), shares(0)
+    loss, target = DiceCELoss(softmax=True, lambda_ce=0.0), soft_labels(0)
     assert loss(20 * target.log(), target) < loss(target.log(), target) - 0.05
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_of_labels_that_are_0_or_1_it_is_the_loss_of_monai(options):
-    target = torch.nn.functional.one_hot(shares(1).argmax(1), 4).movedim(-1, 1).float()
-    logits = shares(2).log().requires_grad_()
+    target = torch.nn.functional.one_hot(soft_labels(1).argmax(1), 4).movedim(-1, 1).float()
+    logits = soft_labels(2).log().requires_grad_()
     values = [loss(softmax=True, **options)(logits, target) for loss in (SoftDiceCELoss, DiceCELoss)]
     gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in values]
     torch.testing.assert_close(*values)

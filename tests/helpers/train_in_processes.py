@@ -9,7 +9,10 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
+from monai.networks.utils import one_hot
 from monai.transforms import CenterSpatialCrop
+
+from equivariant_nets.training.losses import SoftDiceCELoss
 
 
 def create(spec, output_dir):
@@ -43,11 +46,13 @@ def gradient_errors(workflow):
     side = 18 if workflow.parser["network_def"].get("depth") == 4 else 16  # the least that can be halved so often
     crop = CenterSpatialCrop([side] * (items[0]["image"].ndim - 1))
     image, label = (torch.stack([crop(item[key]).as_tensor() for item in items]) for key in ("image", "label"))
+    if isinstance(loss, SoftDiceCELoss):  # the label of the validation is whole numbers
+        label = one_hot(label, workflow.parser.get_parsed_content("out_channels"))
     alone, own = copy.deepcopy(network.module), slice(dist.get_rank(), dist.get_rank() + 1)
     processes, apart = gradient(network, loss, image[own], label[own]), mean_gradient(alone, loss, image, label)
     network.zero_grad()
     alone.double()
-    samples = copy.deepcopy(loss).double(), image.double(), label
+    samples = copy.deepcopy(loss).double(), image.double(), label.double()
     return {
         "processes": relative_error(processes, apart),
         "batch": relative_error(gradient(alone, *samples), mean_gradient(alone, *samples)),

@@ -32,9 +32,9 @@ ROWS = {"equivariant": "equivariant:\nsteerable U-Net", "conventional": "convent
 HOW = (
     "Agreement: Dice, mean of the structures, between what a network finds in this pose, turned back, and what it "
     "finds upright. It says how much an answer changes, not how good it is: this brain has no labels.",
-    "Networks: as the collection ships them, each by a recipe of its own. Equivariant: voxels of 1.5 mm, patches "
-    "turned anywhere, on a GPU; here in windows of 128^3, to save time. Conventional: 2 mm, upright brains, less "
-    "augmentation, on a CPU.",
+    "Networks: as the collection ships them, each by a recipe of its own. Equivariant: voxels of 1.25 mm, patches "
+    "turned anywhere, on a GPU and a CPU; here in windows of 128^3, to save time. Conventional: 2 mm, upright brains, "
+    "less augmentation, on a CPU.",
     "Both by one recipe, from upright brains alone, and where the conventional one wins: docs/experiments.md. All "
     "answers are turned back here, to show the same slices.",
 )

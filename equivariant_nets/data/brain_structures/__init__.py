@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivariant_nets.data.brain_structures.check import check_brain_structures
+from equivariant_nets.data.brain_structures.contrast import RandRegionContrastd
 from equivariant_nets.data.brain_structures.labels import (
     LABEL_TABLES,
     STRUCTURES,
@@ -20,6 +21,7 @@ __all__ = [
     "LABEL_TABLES",
     "STRUCTURES",
     "CheckSkullStrippedd",
+    "RandRegionContrastd",
     "StructuresFromLabelsd",
     "brain_structures_datalist",
     "check_brain_structures",

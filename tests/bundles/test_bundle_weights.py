@@ -41,7 +41,8 @@ def test_weights_segment_unseen_hippocampi(name, real_hippocampus):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in BRAIN])
 def test_weights_segment_an_unseen_brain(name, real_brain_structures):
-    parser, network = load_shipped(name, dataset_dir=str(real_brain_structures))
+    few_windows = {"validate#inferer#overlap": 0.25}
+    parser, network = load_shipped(name, dataset_dir=str(real_brain_structures), **few_windows)
     case = parser.get_parsed_content("validate#preprocessing")(parser.get_parsed_content("evaluation_data")[0])
     inferer = parser.get_parsed_content("validate#inferer")
     with torch.no_grad():

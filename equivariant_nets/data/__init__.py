@@ -4,6 +4,7 @@ from equivariant_nets import bundles_extra  # noqa: F401
 from equivariant_nets.data.brain_structures import (
     LABEL_TABLES,
     STRUCTURES,
+    BrainRegionsd,
     CheckSkullStrippedd,
     RandRegionContrastd,
     StructuresFromLabelsd,
@@ -42,6 +43,7 @@ from equivariant_nets.data.writing import SegmentationWriter
 __all__ = [
     "LABEL_TABLES",
     "STRUCTURES",
+    "BrainRegionsd",
     "CaseNames",
     "CheckSkullStrippedd",
     "CheckVolumed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivariant_nets.data.brain_structures.check import check_brain_structures
-from equivariant_nets.data.brain_structures.contrast import RandRegionContrastd
+from equivariant_nets.data.brain_structures.contrast import BrainRegionsd, RandRegionContrastd
 from equivariant_nets.data.brain_structures.labels import (
     LABEL_TABLES,
     STRUCTURES,
@@ -20,6 +20,7 @@ from equivariant_nets.data.datalist import missing_files, select_section
 __all__ = [
     "LABEL_TABLES",
     "STRUCTURES",
+    "BrainRegionsd",
     "CheckSkullStrippedd",
     "RandRegionContrastd",
     "StructuresFromLabelsd",

@@ -7,118 +7,133 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.networks.layers import GaussianFilter
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform, SpatialResample
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
-__all__ = ["RandRegionContrastd"]
+from equivariant_nets.data.brain_structures.labels import regions_without_sides
 
-_LEAST = 1e-3  # of the range of the content: so that no content is 0, as the background is
+__all__ = ["BrainRegionsd", "RandRegionContrastd"]
+
+_LEAST = 1e-3  # of the unit of intensity: no content is 0, as the background is
+_DARKEST = 0.05  # of the unit, that a region may have
+
+
+class BrainRegionsd(MapTransform):
+    """Keep the regions of a whole-brain label map, on the grid of the file, and their mean intensities.
+
+    Left and right of a structure are one region. Content without a label, much of it cerebrospinal fluid, is one too,
+    so a label map without white matter and cortex has few regions to draw contrasts of.
+
+    It stands behind ``ZeroBackgroundd``, on whose images content is more than 0, and before ``StructuresFromLabelsd``.
+    Data without the label, as at inference, passes.
+
+    Args:
+        keys: key of the label map, ``(1, D, H, W)``, on the grid of the image.
+        image_key: key of the image, ``(1, D, H, W)``.
+        convention_key: key of the convention of the values, a key of ``LABEL_TABLES``.
+
+    Returns:
+        the item with ``regions``, int16 ``(1, D, H, W)``: 0 is the background, 1, 2, ... the regions; and
+        ``region_means``, float32, one for each of these values, that of the background 0.
+    """
+
+    def __init__(
+        self, keys: KeysCollection = "label", image_key: Hashable = "image", convention_key: Hashable = "convention"
+    ) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.image_key = image_key
+        self.convention_key = convention_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            label, image = (convert_to_tensor(d[name], track_meta=False) for name in (key, self.image_key))
+            content = image > 0
+            codes = regions_without_sides(label[content].round().long(), d[self.convention_key])
+            values, region = torch.unique(codes, return_inverse=True)
+            regions = torch.zeros(label.shape, dtype=torch.int16, device=label.device)
+            regions[content] = (region + 1).to(torch.int16)
+            sums = torch.bincount(region, weights=image[content].double(), minlength=len(values))
+            means = (sums / torch.bincount(region, minlength=len(values))).float()
+            d["regions"] = convert_to_dst_type(regions, d[key], dtype=torch.int16)[0]
+            d["region_means"] = torch.cat([means.new_zeros(1), means])
+        return d
 
 
 class RandRegionContrastd(RandomizableTransform, MapTransform):
-    """Give the regions of a skull-stripped brain other mean intensities, and leave the texture within them.
+    """Give the regions of a skull-stripped brain other mean intensities, and their texture another gain.
 
-    y = (1 - w) x + w (smoothed (f(m) + s) + t (x - m)), where x is the intensity in units of the content's range, m
-    its mean over the region, f a piecewise linear curve through random values at equal distances, which rises and
-    falls; s a step of each region, normally distributed; t a random gain. One w is drawn for a brain. The curve
-    exchanges bright and dark tissue, as T2 does against T1; the steps part or hide neighbours of one tissue. The means
-    are smoothed, since voxels at a border hold both regions.
+    y = (1 - w) x + w (r + t (x - m)), where x is the intensity, m the mean of its region, r the drawn one, and t a
+    random gain from -1 to 1. r follows a piecewise linear curve of m through random values at equal distances, which
+    rises and falls, and so exchanges bright and dark tissue, as T2 does against T1; to it comes a step of each region,
+    normally distributed, which parts or hides neighbours of one tissue. Both sides of a structure have one step. m and
+    r are brought from the file's grid to that of the image linearly, so that voxels at a border hold both of its sides.
 
-    Its input is an image whose background is 0 and whose content is more, as of ``ZeroBackgroundd``, and so is its
-    output, which spans the range that the image had; the background is not touched. Voxels of no label in the brain
-    are a region like others.
+    It needs ``regions`` and ``region_means`` of :class:`BrainRegionsd`, and an image whose background is 0 and whose
+    content is more, in the unit that it had there; the output is such an image.
 
     Args:
-        keys: of images ``(1, D, H, W)``.
-        region_key: of the map of regions, ``(1, D, H, W)``, on the grid of the image.
-        prob: probability that a brain is changed.
+        keys: of images ``(1, D, H, W)``, on any grid within that of the regions.
+        prob: probability that an item is changed. All of its images have one curve, and so on.
         knots: values of the curve, at least two.
-        step: standard deviation of the steps, in units of the content's range.
-        smoothing: standard deviation of the filter of the means, in voxels.
+        step: standard deviation of the steps, in units of the brightest region.
 
     Raises:
-        ValueError: an option is not legal; on call, an image has not one channel, or its regions another shape.
+        ValueError: an option is not legal, or, on call, the item has no regions.
 
     Source: Billot B. et al. SynthSeg: segmentation of brain MRI scans of any contrast and resolution without
     retraining. Medical Image Analysis 86, 102789 (2023), which draws all voxels of a region anew.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection = "image",
-        region_key: Hashable = "regions",
-        prob: float = 0.3,
-        knots: int = 5,
-        step: float = 0.1,
-        smoothing: float = 0.6,
-    ) -> None:
+    def __init__(self, keys: KeysCollection = "image", prob: float = 0.3, knots: int = 5, step: float = 0.1) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
-        if knots < 2 or step < 0 or smoothing < 0:
+        if knots < 2 or step < 0:
             raise ValueError(
-                f"knots={knots}, step={step}, smoothing={smoothing} are not legal; legal are two knots or more, and "
-                "a step and a smoothing from 0."
+                f"knots={knots} and step={step} are not legal; legal are two knots or more, and a step from 0."
             )
-        self.region_key = region_key
         self.knots = knots
         self.step = step
-        self.smoothing = smoothing
+
+    def randomize(self, regions: int) -> None:
+        """Draw what a brain of so many regions is given."""
+        super().randomize(None)
+        if self._do_transform:
+            self._curve = torch.as_tensor(self.R.uniform(size=self.knots), dtype=torch.float32)
+            self._steps = torch.as_tensor(self.R.normal(0, self.step, regions), dtype=torch.float32)
+            self._gain = self.R.uniform(-1, 1)
+            self._weight = self.R.uniform(0.3, 1)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        self.randomize(None)
-        if not self._do_transform:
+        if "regions" not in d or "region_means" not in d:
+            raise ValueError(
+                f"the item holds {', '.join(map(str, d))}; legal is one with 'regions' and 'region_means'. Put "
+                "BrainRegionsd before StructuresFromLabelsd."
+            )
+        means = d["region_means"][1:]
+        self.randomize(len(means))
+        if not self._do_transform or not len(means):
             return d
-        regions = convert_to_tensor(d[self.region_key], track_meta=False)
+        unit = means.max()
+        scaled = (means - means.min()) / (unit - means.min()).clamp(min=torch.finfo(means.dtype).tiny)
+        drawn = unit * (_interpolated(self._curve.to(means), scaled) + self._steps.to(means)).clamp(_DARKEST, 1)
+        values = torch.nn.functional.pad(torch.stack([drawn, means]), (1, 0))
+        fields = convert_to_dst_type(values[:, d["regions"][0].long()], d["regions"], dtype=torch.float32)[0]
         for key in self.key_iterator(d):
-            image = convert_to_tensor(d[key], track_meta=False)
-            if image.shape[0] != 1 or image.shape != regions.shape:
-                raise ValueError(
-                    f"{key!r} has the shape {tuple(image.shape)} and {self.region_key!r} {tuple(regions.shape)}; legal "
-                    "is one shape (1, D, H, W) of both. Resample the regions to the grid of the image "
-                    "(ResampleToMatchd, nearest)."
-                )
-            if (image > 0).any():
-                d[key] = convert_to_dst_type(
-                    self._changed(image[0].float(), regions[0].to(image.device))[None], d[key]
-                )[0]
+            image = convert_to_tensor(d[key], track_meta=False).float()
+            on_grid = SpatialResample(mode="bilinear", padding_mode="zeros")(
+                fields, dst_affine=d[key].affine, spatial_size=image.shape[1:]
+            )
+            field, mean = convert_to_tensor(on_grid, track_meta=False).to(image).unsqueeze(1)
+            changed = torch.lerp(image, field + self._gain * (image - mean), self._weight)
+            changed = torch.maximum(changed, image.clamp(max=_LEAST * float(unit)))
+            d[key] = convert_to_dst_type(changed * (image > 0), d[key], dtype=torch.float32)[0]
         return d
-
-    def _changed(self, image: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-        content = image > 0
-        values = image[content]
-        low, high = torch.quantile(values, torch.tensor([0.01, 0.99]).to(values))
-        values = (values - low) / (high - low).clamp(min=_LEAST)
-        codes, region = torch.unique(regions[content].long(), return_inverse=True)
-        means = torch.bincount(region, weights=values) / torch.bincount(region)
-        curve = torch.as_tensor(self.R.uniform(size=self.knots)).to(means)
-        drawn = _interpolated(curve, means) + torch.as_tensor(self.R.normal(0, self.step, len(codes))).to(means)
-        texture = self.R.uniform(-1, 1) * (values - means[region])
-        weight = self.R.uniform(0.3, 1)
-        changed = (1 - weight) * values + weight * (self._smoothed(drawn[region], content) + texture)
-        least, most = changed.min(), changed.max()
-        changed = ((changed - least) / (most - least).clamp(min=_LEAST)).clamp(min=_LEAST)
-        return _placed(changed * image.max(), content)
-
-    def _smoothed(self, values: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
-        """The mean of the values of the content over the content nearby."""
-        if not self.smoothing:
-            return values
-        fields = torch.stack([_placed(values, content), content.to(values)])[None]
-        summed, weights = GaussianFilter(3, self.smoothing).to(values)(fields)[0]
-        return (summed / weights)[content]
-
-
-def _placed(values: torch.Tensor, content: torch.Tensor) -> torch.Tensor:
-    """The values where the content is, 0 elsewhere."""
-    field = values.new_zeros(content.shape)
-    field[content] = values
-    return field
 
 
 def _interpolated(curve: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """A curve through values at equal distances from 0 to 1, linear between them."""
-    place = at.clamp(0, 1) * (len(curve) - 1)
+    place = at * (len(curve) - 1)
     below = place.floor().long().clamp(max=len(curve) - 2)
     return torch.lerp(curve[below], curve[below + 1], place - below)

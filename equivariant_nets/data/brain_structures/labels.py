@@ -14,7 +14,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from equivariant_nets.data.checks import describe_volume, listed_values, round_label
 
-__all__ = ["LABEL_TABLES", "STRUCTURES", "StructuresFromLabelsd", "target_structures"]
+__all__ = ["LABEL_TABLES", "STRUCTURES", "StructuresFromLabelsd", "regions_without_sides", "target_structures"]
 
 STRUCTURES = ("cerebellum", "hippocampus", "lateral ventricles", "caudate", "putamen", "pallidum", "brain stem")
 
@@ -43,6 +43,33 @@ LABEL_TABLES: dict[str, dict[str, tuple[int, ...]]] = {
         "brain stem": (16,),
     },
 }
+
+# Of every part of the brain that has two sides, the value of the right one and that of the left one.
+_SIDES: dict[str, dict[int, int]] = {
+    "neuromorphometrics": {
+        **{23: 30, 76: 75},
+        **{right: right + 1 for right in (31, 33, 36, 38, 40, 42, 44, 47, 49, 51, 53, 55, 57, 59, 61, 63)},
+        **{right: right + 1 for right in range(100, 207, 2)},
+    },
+    "freesurfer": {
+        **{left + 39: left for left in (2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13)},
+        **{53: 17, 54: 18, 58: 26, 60: 28, 62: 30, 63: 31},
+        **{left + 1000: left for left in range(1000, 1036)},
+    },
+}
+
+
+def regions_without_sides(codes: torch.Tensor, convention: str) -> torch.Tensor:
+    """Values of a whole-brain label map, those of right parts replaced by those of their left ones.
+
+    Args:
+        codes: whole numbers from 0, of any shape.
+        convention: a key of ``LABEL_TABLES``.
+    """
+    table = torch.arange(max(map(max, _SIDES.values())) + 1, device=codes.device)
+    for right, left in _SIDES[convention].items():
+        table[right] = left
+    return torch.where(codes < len(table), table[codes.clamp(max=len(table) - 1)], codes)
 
 
 def target_structures(targets: str = "structures") -> list[str]:

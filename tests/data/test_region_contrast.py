@@ -5,7 +5,6 @@ import csv
 import numpy as np
 import pytest
 import torch
-from bundle_files import config
 from monai.data import MetaTensor
 from monai.transforms import Compose, Spacing
 
@@ -222,18 +221,3 @@ def test_options_that_are_not_legal_are_refused(options):
 def test_an_item_without_regions_is_refused_with_the_remedy_whether_it_is_changed_or_not():
     with pytest.raises(ValueError, match=r"holds image; legal is one with 'regions'.* Put BrainRegionsd before"):
         RandRegionContrastd(prob=0.0)({"image": torch.ones(1, 4, 4, 4)})
-
-
-@pytest.mark.parametrize("layout", ["miccai", "mindboggle"])
-def test_the_training_of_sides_draws_them_and_takes_images_and_labels_alone(layout, tmp_path):
-    write_brain_phantoms(tmp_path, layout, size=(32, 40, 32), num_cases=4)
-    sizes = {"spacing_mm": [1.5] * 3, "patch_size": [16] * 3, "dataset_dir": str(tmp_path)}
-    parser = config("brain_structures_mri_sides_segmentation", **sizes)
-    steps = parser.get_parsed_content("train#preprocessing").transforms
-    (place,) = [place for place, step in enumerate(steps) if isinstance(step, RandRegionContrastd)]
-    case = parser.get_parsed_content("train#dataset#data")[0]
-    prepared = Compose(steps[:place])(case)
-    assert not torch.equal(changed(prepared, 0), prepared["image"])
-    for patch in Compose(steps).set_random_state(0)(case):
-        assert not {"regions", "region_means"} & {*patch}
-        assert patch["label"].shape == (14, 16, 16, 16)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Spacing
+from monai.transforms import Compose, Orientation, Spacing, SpatialCrop
 
 from equivariant_nets.data import (
     LABEL_TABLES,
@@ -190,9 +190,10 @@ def test_the_unit_of_intensity_is_no_matter(loaded, brain, factor):
         torch.testing.assert_close(changed(scaled, seed), expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
 
 
-def test_it_is_the_same_before_and_after_the_image_is_resampled(brain):
+def test_it_is_the_same_before_and_after_the_image_is_oriented_resampled_and_cropped(brain):
     """So voxels that hold two regions, or background, hold the same shares of what is drawn for them."""
-    resample = Spacing((1.5, 1.5, 1.5), mode="bilinear", padding_mode="zeros")
+    space = Spacing((1.5, 1.5, 1.5), mode="bilinear", padding_mode="zeros")
+    resample = Compose([Orientation("PIR", labels=None), space, SpatialCrop(roi_start=(1, 2, 3), roi_end=(90, 90, 90))])
     for seed in SEEDS[:3]:
         expected = resample(changed(brain, seed)).as_tensor()
         given = changed({**brain, "image": resample(brain["image"])}, seed).as_tensor()
@@ -221,3 +222,23 @@ def test_options_that_are_not_legal_are_refused(options):
 def test_an_item_without_regions_is_refused_with_the_remedy_whether_it_is_changed_or_not():
     with pytest.raises(ValueError, match=r"holds image; legal is one with 'regions'.* Put BrainRegionsd before"):
         RandRegionContrastd(prob=0.0)({"image": torch.ones(1, 4, 4, 4)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"convention": "aseg"}, "the item's 'convention' is 'aseg'; legal are neuromorphometrics and freesurfer"),
+        ({"convention": None}, "the item's 'convention' is None; legal are"),
+        (
+            {"image": torch.ones(1, 5, 4, 4)},
+            r"\(1, 4, 4, 4\), that of 'image' \(1, 5, 4, 4\).* Put BrainRegionsd",
+        ),
+        ({"label": torch.full((1, 4, 4, 4), -1.0)}, "label .*-1"),
+        ({"label": torch.full((1, 4, 4, 4), 4.5)}, "label .*4.5"),
+        ({"label": torch.ones(2, 4, 4, 4)}, "label .*2"),
+    ],
+)
+def test_label_maps_that_are_not_legal_are_refused_with_the_remedy(changes, message):
+    ones = torch.ones(1, 4, 4, 4)
+    with pytest.raises(ValueError, match=message):
+        BrainRegionsd()({"image": ones, "label": ones, "convention": NEUROMORPHOMETRICS, **changes})

@@ -10,7 +10,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform, SpatialResample
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
-from equivariant_nets.data.brain_structures.labels import regions_without_sides
+from equivariant_nets.data.brain_structures.labels import LABEL_TABLES, regions_without_sides
+from equivariant_nets.data.checks import check_label, describe_volume
 
 __all__ = ["BrainRegionsd", "RandRegionContrastd"]
 
@@ -35,6 +36,10 @@ class BrainRegionsd(MapTransform):
     Returns:
         the item with ``regions``, int16 ``(1, D, H, W)``: 0 is the background, 1, 2, ... the regions; and
         ``region_means``, float32, one for each of these values, that of the background 0.
+
+    Raises:
+        ValueError: on call, the label map is not one channel of whole numbers from 0, the image has another shape, or
+            the convention is missing or unknown.
     """
 
     def __init__(
@@ -47,9 +52,21 @@ class BrainRegionsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key in self.key_iterator(d):
+            check_label(d[key], key)
             label, image = (convert_to_tensor(d[name], track_meta=False) for name in (key, self.image_key))
+            name, convention = describe_volume(d[key], key), d.get(self.convention_key)
+            if label.shape != image.shape:
+                raise ValueError(
+                    f"{name}: the shape is {tuple(label.shape)}, that of {self.image_key!r} {tuple(image.shape)}; "
+                    "legal is one shape (1, D, H, W). Put BrainRegionsd before what resamples or crops one of them."
+                )
+            if convention not in LABEL_TABLES:
+                raise ValueError(
+                    f"{name}: the item's {self.convention_key!r} is {convention!r}; legal are "
+                    f"{' and '.join(LABEL_TABLES)}. Set it to the numbering of the label map."
+                )
             content = image > 0
-            codes = regions_without_sides(label[content].round().long(), d[self.convention_key])
+            codes = regions_without_sides(label[content].round().long(), convention)
             values, region = torch.unique(codes, return_inverse=True)
             regions = torch.zeros(label.shape, dtype=torch.int16, device=label.device)
             regions[content] = (region + 1).to(torch.int16)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from equivariant_nets.networks.constructors import ConventionalUNet, RegularUNet, ScaleUNet, SteerableUNet
     from equivariant_nets.networks.materialize import materialize
     from equivariant_nets.networks.scale_pyramid import ScalePyramid
-    from equivariant_nets.networks.sides import SidedClasses
+    from equivariant_nets.networks.sides import SidedClasses, SidedStructures
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "ScalePyramid",
     "ScaleUNet",
     "SidedClasses",
+    "SidedStructures",
     "SteerableUNet",
     "assert_equivariant",
     "equivariance_curve",
@@ -41,6 +42,7 @@ _MODULES = {
     "ScalePyramid": "networks.scale_pyramid",
     "ScaleUNet": "networks.constructors",
     "SidedClasses": "networks.sides",
+    "SidedStructures": "networks.sides",
     "SteerableUNet": "networks.constructors",
     "assert_equivariant": "equivariance",
     "equivariance_curve": "equivariance",

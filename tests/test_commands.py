@@ -81,7 +81,8 @@ def test_a_component_takes_the_arguments_of_its_class_alone(bundle):
     files = str(bundle / "configs" / "train.json")
     parser = ConfigParser()
     parser.read_config(files)
-    id = "network_def#network" if "network_def#network" in parser else "network_def"  # inside of a wrapper
+    wrapped = [key for key, value in parser["network_def"].items() if isinstance(value, dict)]
+    id = f"network_def#{wrapped[0]}" if wrapped else "network_def"
     target = parser[id]["_target_"].rpartition(".")[2]
     arguments = [*inspect.signature(getattr(equivariant_nets, target)).parameters]
     check(*[text for name in [*arguments, "_disabled_"] for text in (f"--{id}#{name}", "1")], files=files)

@@ -47,11 +47,22 @@ def test_the_exported_network_computes_the_same_at_another_size(tmp_path, monkey
 def test_sides_trade_places_in_a_mirror(page):
     """What docs/sides.md builds: three channels, and the two sides of one structure swap when the image is mirrored."""
     names = dict(page)
-    (code,) = examples("docs/sides.md")
-    run("torch.manual_seed(0)\n" + code, names)
-    upright = names["logits"]
-    names["image"] = names["image"].flip(2)
-    run("torch.manual_seed(0)\n" + code, names)  # the same network
-    mirrored = names["logits"].flip(2)
+    one, two = (of_image_and_mirrored(code, names) for code in examples("docs/sides.md"))
+    upright, mirrored = one
     assert upright.shape[1] == 3
     torch.testing.assert_close(mirrored, upright[:, [0, 2, 1]], rtol=1e-4, atol=1e-4)
+    upright, mirrored = two
+    assert upright.shape[1] == 4
+    which_side = [logits[:, 1] - logits[:, 2] for logits in (upright, mirrored)]
+    assert which_side[0].abs().max() > 1e-3
+    torch.testing.assert_close(which_side[1], -which_side[0], rtol=1e-4, atol=1e-4)
+
+
+def of_image_and_mirrored(code, names):
+    """The logits of an example's network, and those of the mirrored image, mirrored back."""
+    logits = []
+    for image in (names["image"], names["image"].flip(2)):
+        own = names | {"image": image}
+        run("torch.manual_seed(0)\n" + code, own)  # the same network
+        logits.append(own["logits"])
+    return logits[0], logits[1].flip(2)

@@ -15,7 +15,7 @@ import torch
 from equivariant_nets.inference.memory import SlidingWindowMemory
 from equivariant_nets.networks.materialize import materialize
 from equivariant_nets.networks.scale_pyramid import ScalePyramid
-from equivariant_nets.networks.sides import SidedClasses
+from equivariant_nets.networks.sides import SidedClasses, SidedStructures
 from equivariant_nets.networks.unet import UNet
 from equivariant_nets.types import Features
 
@@ -116,7 +116,7 @@ class SlidingWindowInferer(monai.inferers.SlidingWindowInfererAdapt):
 
 def _materialized(network: Callable[..., Any]) -> Callable[..., Any]:
     """A network of this package as plain convolutions, of fewer operations, where it does nothing but infer."""
-    if torch.is_grad_enabled() or not isinstance(network, UNet | ScalePyramid | SidedClasses):
+    if torch.is_grad_enabled() or not isinstance(network, UNet | ScalePyramid | SidedClasses | SidedStructures):
         return network
     # Dropout that samples would cease to, and a hook would hear nothing.
     if any(part.training or part._forward_hooks or part._forward_pre_hooks for part in network.modules()):

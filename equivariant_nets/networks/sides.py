@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SidedClasses"]
+from equivariant_nets.networks.precision import widened
+from equivariant_nets.networks.rescaling import Rescale, rescaled_size
+
+__all__ = ["SidedClasses", "SidedStructures"]
+
+LARGEST_RATIO = 2  # beyond it, the image that is enlarged costs eight times what it did
+LARGEST_TERM = 64  # of the fraction that a ratio is rounded to, so that no place in a voxel is rounded
 
 
 class SidedClasses(nn.Module):
@@ -56,6 +65,80 @@ class SidedClasses(nn.Module):
         structure, single, side = rest[:, : self.pairs], rest[:, self.pairs : -self.pairs], rest[:, -self.pairs :]
         both = torch.stack([structure + side, structure - side], 2).flatten(1, 2)
         return torch.cat([background, both, single], 1)
+
+    def extra_repr(self) -> str:
+        return f"pairs={self.pairs}"
+
+
+class SidedStructures(nn.Module):
+    """Logits of structures that come in pairs, left and right, of two networks: which structure, and which side.
+
+    One network gives a scalar a, that it is this structure, and another one, under O(3), a pseudoscalar c, which side.
+    The logit of the side that c points to is a, that of the other a - 2 |c|: so what is found, both sides together, is
+    what the first network finds, and left and right are to each other as with :class:`SidedClasses`. A mirror changes
+    the sign of c, exactly, and so exchanges the sides of whatever the first network finds in the mirrored image, which
+    is the same only as far as that has learned so.
+
+    The sides may be told on coarser voxels than the structures: that network sees the image resampled about its centre,
+    which commutes with the symmetries of the grid.
+
+    Args:
+        structures: with the outputs ``(1 + pairs + singles)x0e``: background, a scalar for each pair, one for each
+            single structure.
+        sides: equivariant under O(3), whose last outputs are ``pairs x0o``. Others are not read; a scalar among them
+            gives the last level scalars, which act on its pseudoscalars as gates.
+        pairs: number of structures with two sides.
+        singles: number of structures without.
+        voxel_ratio: edge of a voxel of the input over that of one that ``sides`` knows, as a fraction of numbers up to
+            64, at most 2; 0.625 of 1.25 mm and 2 mm.
+
+    Shape: ``(B, C, *spatial)`` to ``(B, 1 + 2 pairs + singles, *spatial)``: the background, left and right of each
+    pair in turn, and the single structures, as :func:`equivariant_nets.data.target_structures` names them.
+
+    Raises:
+        ValueError: the numbers are not legal, or the outputs of a network are others.
+
+    Example:
+        >>> import torch
+        >>> from equivariant_nets import SidedStructures, SteerableUNet
+        >>> structures = SteerableUNet(irreps_out="3x0e", features="2x0e+1x1e", depth=1)
+        >>> sides = SteerableUNet(irreps_out="1x0o", features="2x0e+1x0o+1x1e+1x1o", group="O3", depth=1)
+        >>> net = SidedStructures(structures, sides, pairs=1, singles=1, voxel_ratio=0.5)
+        >>> net(torch.zeros(1, 1, 9, 10, 11)).shape
+        torch.Size([1, 4, 9, 10, 11])
+    """
+
+    def __init__(
+        self, structures: nn.Module, sides: nn.Module, pairs: int, singles: int = 0, voxel_ratio: float = 1.0
+    ) -> None:
+        super().__init__()
+        if pairs < 1 or singles < 0:
+            raise ValueError(f"pairs={pairs} and singles={singles}: give 1 or more pairs, and 0 or more single ones.")
+        ratio = Fraction(voxel_ratio).limit_denominator(LARGEST_TERM)
+        if not 0 < ratio <= LARGEST_RATIO:
+            raise ValueError(f"voxel_ratio={voxel_ratio} is not legal: give one above 0 and at most {LARGEST_RATIO}.")
+        wanted = f"{1 + pairs + singles}x0e"
+        if (given := str(getattr(structures, "irreps_out", None))) != wanted:
+            raise ValueError(
+                f"irreps_out={given} of structures do not fit pairs={pairs} and singles={singles}: give it {wanted!r}."
+            )
+        if (given := str(getattr(sides, "irreps_out", None))).split("+")[-1] != f"{pairs}x0o":
+            raise ValueError(
+                f"irreps_out={given} of sides do not fit pairs={pairs}: give it '{pairs}x0o' and group='O3'."
+            )
+        self.structures = structures
+        self.sides = sides
+        self.pairs = pairs
+        self.there, self.back = Rescale(ratio), Rescale(1 / ratio)
+        self.up, self.down = ratio.numerator, ratio.denominator
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.structures(x)
+        size = [rescaled_size(n, self.up, self.down) for n in x.shape[2:]]
+        side = 2 * widened(self.back(self.sides(self.there(x, size))[:, -self.pairs :], x.shape[2:]))
+        structure = widened(y[:, 1 : 1 + self.pairs])
+        both = torch.stack([structure - F.relu(-side), structure - F.relu(side)], 2).flatten(1, 2)
+        return torch.cat([y[:, :1], both.to(y.dtype), y[:, 1 + self.pairs :]], 1)
 
     def extra_repr(self) -> str:
         return f"pairs={self.pairs}"

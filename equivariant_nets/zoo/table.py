@@ -6,6 +6,8 @@ import inspect
 import re
 from pathlib import Path
 
+from monai.bundle import ConfigParser
+
 from equivariant_nets.zoo.bundle import CARD, WEIGHTS, Bundle, find_bundles
 from equivariant_nets.zoo.card import weights_licence
 from equivariant_nets.zoo.files import large_files
@@ -33,12 +35,7 @@ def bundle_table(folder: str | Path) -> str:
 def _row(bundle: Bundle) -> tuple[str, ...]:
     meta = bundle.metadata
     parser = bundle.parser("inference.json", device="$torch.device('cpu')")
-    inside = "network_def#network" if "network_def#network" in parser else "network_def"  # of a wrapper
-    network = parser.get_parsed_content(inside)
-    kind = type(network)
-    default = inspect.signature(kind).parameters.get("group")
-    given = f"{inside}#group" in parser
-    group = parser.get_parsed_content(f"{inside}#group") if given else getattr(default, "default", None)
+    network = parser.get_parsed_content("network_def")
     figure, value = next(iter(meta.get("eval_metrics", {}).items()), (None, None))
     has_weights = (bundle.root / WEIGHTS).is_file() or any(
         entry.get("path") == WEIGHTS for entry in large_files(bundle)
@@ -46,7 +43,7 @@ def _row(bundle: Bundle) -> tuple[str, ...]:
     return (
         f"[{bundle.name}]({bundle.name}/{CARD})",
         str(meta.get("task")),
-        f"`{kind.__name__}`" + (f", {group}" if group else ""),
+        " and ".join(_kind(parser, id) for id in _networks(parser)),
         f"{sum(parameter.numel() for parameter in network.parameters()):,}",
         re.sub(r",? https?://[^\s;]+", "", str(meta.get("data_source"))),
         str(meta.get("version")),
@@ -54,3 +51,19 @@ def _row(bundle: Bundle) -> tuple[str, ...]:
         "yes" if has_weights else "no",
         (weights_licence(bundle.card) or "-") if has_weights else "-",
     )
+
+
+def _networks(parser: ConfigParser) -> list[str]:
+    """The ids of the networks that a config's network wraps, or its own."""
+    arguments = parser["network_def"].items() if isinstance(parser["network_def"], dict) else ()
+    wrapped = [f"network_def#{key}" for key, value in arguments if isinstance(value, dict) and "_target_" in value]
+    return wrapped or ["network_def"]
+
+
+def _kind(parser: ConfigParser, id: str) -> str:
+    """The class and the group of a network in a config."""
+    kind = type(parser.get_parsed_content(id))
+    default = inspect.signature(kind).parameters.get("group")
+    given = f"{id}#group" in parser
+    group = parser.get_parsed_content(f"{id}#group") if given else getattr(default, "default", None)
+    return f"`{kind.__name__}`" + (f", {group}" if group else "")

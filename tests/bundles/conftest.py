@@ -56,7 +56,14 @@ TINY_BRAIN = {
     },
     "brain_structures_mri_conventional_segmentation": {**SMALL_BRAINS, "features": 2},
     "brain_structures_mri_octahedral_segmentation": {**SMALL_BRAINS, "features": 2},
-    "brain_structures_mri_sides_segmentation": {**SMALL_BRAINS, "features": "2x0e+1x0o+1x1e+1x1o"},
+    "brain_structures_mri_sides_segmentation": {
+        **SMALL_BRAINS,
+        "features": "2x0e+1x1e",
+        "side_features": "2x0e+1x0o+1x1e+1x1o",
+        "patch_size": [18, 18, 18],
+        "batch_size": 1,
+        "patches_per_case": 1,
+    },
 }
 BRAIN_LAYOUTS = dict(zip(TINY_BRAIN, ("miccai", "mindboggle", "miccai", "mindboggle"), strict=True))
 # Those of photographs; their data is in the layouts of DRIVE and CHASE_DB1.

@@ -200,17 +200,20 @@ def test_a_mirrored_head_has_its_sides_exchanged(segment):
     images = {name: np.flip(brain(), axes).copy() for name, axes in (("as it is", ()), ("mirrored", 0), ("all", None))}
     labels = segment(SIDES, {name: nib.Nifti1Image(image, np.eye(4)) for name, image in images.items()})
     exchanged = np.array([0, *(k + (1 if k % 2 else -1) for k in range(1, 13)), 13])
-    inside, own = brain() > 0, labels["as it is"].get_fdata().astype(int)
-    assert len(np.unique(own[inside])) > 2
-    assert np.mean(exchanged[own[inside]] == own[inside]) < 0.9
+    structure = np.array([0, *(k - 1 + k % 2 for k in range(1, 13)), 13])
+    own = labels["as it is"].get_fdata().astype(int)
+    paired = (brain() > 0) & (exchanged[own] != own)
     for name, axes in (("mirrored", 0), ("all", None)):
         back = np.flip(labels[name].get_fdata().astype(int), axes)
-        assert np.mean(exchanged[back[inside]] == own[inside]) > 0.999
+        same = paired & (structure[back] == structure[own])  # the structures are found under rotations alone
+        assert same.sum() > 100
+        assert len(np.unique(own[same])) > 1
+        assert np.mean(exchanged[back[same]] == own[same]) > 0.999
 
 
 def test_the_network_of_sides_has_no_other_classes(error_of):
     message = "pairs=0 and singles=7: give 1 or more pairs"
-    assert message in error_of(SIDES, "train.json", targets="structures", features="2x0e+1x0o")
+    assert message in error_of(SIDES, "train.json", targets="structures")
 
 
 def test_offset_and_scale_of_the_intensities_do_not_matter(segment):

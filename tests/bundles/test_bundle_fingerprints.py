@@ -41,7 +41,7 @@ IN_MEMORY = "cache_cases"  # how many cases stay there changes none of them
 # The dimensions are those of the group, the depth that of the widths of each level; a sampler forbids to shuffle; sides
 # need reflections and classes that have them.
 LEGAL_WITH_OTHERS = {
-    "network_def#spatial_dims", "network_def#depth", "train#dataloader#shuffle", "network_def#network#group", "targets",
+    "network_def#spatial_dims", "network_def#depth", "train#dataloader#shuffle", "network_def#sides#group", "targets",
 }  # fmt: skip
 TABLE = re.compile(r"^\$@([\w#]+)\[@(\w+)\]$")  # one of several values, by its name
 _known = {}

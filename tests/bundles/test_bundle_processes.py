@@ -19,7 +19,8 @@ from equivariant_nets.training import processes
 PHANTOM = "phantom_so3_segmentation"
 # Two processes have not the gradient of one larger batch where statistics are those of the batch in a process (batch
 # normalization), or the loss is weighted by what is in it (the weighted cross entropy of the phantoms).
-READS_THE_BATCH = [*RETINA, *TUMOR, PHANTOM, "brain_structures_mri_so3_segmentation"]
+TURNED_BRAINS = [f"brain_structures_mri_{family}_segmentation" for family in ("so3", "sides")]
+READS_THE_BATCH = [*RETINA, *TUMOR, PHANTOM, *TURNED_BRAINS]
 
 
 @pytest.fixture(scope="module")

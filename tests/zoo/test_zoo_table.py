@@ -28,7 +28,8 @@ def test_each_bundle_has_a_row(page):
         "Medical Segmentation Decathlon, Task04_Hippocampus", "0.1.0", "mean dice 0.872", "yes", "CC BY-SA 4.0",
     ]  # fmt: skip
     assert by_name["brain_tumor_mri_scale_segmentation"][2:4] == ["`ScaleUNet`", "35,983"]
-    assert by_name["brain_structures_mri_sides_segmentation"][2:4] == ["`SteerableUNet`, O3", "37,228"]
+    two = "`SteerableUNet`, SO3 and `SteerableUNet`, O3"
+    assert by_name["brain_structures_mri_sides_segmentation"][2:4] == [two, "173,767"]
     assert by_name["retina_vessels_fundus_e2_segmentation"][2] == "`RegularUNet`, D8"
 
 

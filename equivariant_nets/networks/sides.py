@@ -89,8 +89,8 @@ class SidedStructures(nn.Module):
             gives the last level scalars, which act on its pseudoscalars as gates.
         pairs: number of structures with two sides.
         singles: number of structures without.
-        voxel_ratio: edge of a voxel of the input over that of one that ``sides`` knows, as a fraction of numbers up to
-            64, at most 2; 0.625 of 1.25 mm and 2 mm.
+        voxel_ratio: edge of a voxel of the input over that of one that ``sides`` knows, from 1/64 to 2 and rounded to a
+            fraction of denominators up to 64; 0.625 of 1.25 mm and 2 mm.
 
     Shape: ``(B, C, *spatial)`` to ``(B, 1 + 2 pairs + singles, *spatial)``: the background, left and right of each
     pair in turn, and the single structures, as :func:`equivariant_nets.data.target_structures` names them.
@@ -114,9 +114,11 @@ class SidedStructures(nn.Module):
         super().__init__()
         if pairs < 1 or singles < 0:
             raise ValueError(f"pairs={pairs} and singles={singles}: give 1 or more pairs, and 0 or more single ones.")
+        if not 1 / LARGEST_TERM <= voxel_ratio <= LARGEST_RATIO:
+            raise ValueError(
+                f"voxel_ratio={voxel_ratio} is not legal: give one from 1/{LARGEST_TERM} to {LARGEST_RATIO}."
+            )
         ratio = Fraction(voxel_ratio).limit_denominator(LARGEST_TERM)
-        if not 0 < ratio <= LARGEST_RATIO:
-            raise ValueError(f"voxel_ratio={voxel_ratio} is not legal: give one above 0 and at most {LARGEST_RATIO}.")
         wanted = f"{1 + pairs + singles}x0e"
         if (given := str(getattr(structures, "irreps_out", None))) != wanted:
             raise ValueError(

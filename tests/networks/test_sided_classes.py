@@ -144,10 +144,11 @@ def test_what_does_not_fit_is_told(irreps, pairs, message):
             "3x0e",
             "1x0o",
             {"pairs": 1, "singles": 1, "voxel_ratio": 0},
-            "=0 is not legal: give one above 0 and at most 2",
+            "=0 is not legal: give one from 1/64 to 2",
         ),
         ("3x0e", "1x0o", {"pairs": 1, "singles": 1, "voxel_ratio": 2.5}, "voxel_ratio=2.5 is not legal"),
         ("3x0e", "1x0o", {"pairs": 1, "singles": 1, "voxel_ratio": 0.001}, "voxel_ratio=0.001 is not legal"),
+        ("3x0e", "1x0o", {"pairs": 1, "singles": 1, "voxel_ratio": float("nan")}, "voxel_ratio=nan is not legal"),
     ],
 )
 def test_what_does_not_fit_of_two_networks_is_told(irreps, side_irreps, options, message):

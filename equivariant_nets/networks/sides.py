@@ -74,10 +74,11 @@ class SidedStructures(nn.Module):
     """Logits of structures that come in pairs, left and right, of two networks: which structure, and which side.
 
     One network gives a scalar a, that it is this structure, and another one, under O(3), a pseudoscalar c, which side.
-    The logit of the side that c points to is a, that of the other a - 2 |c|: so what is found, both sides together, is
-    what the first network finds, and left and right are to each other as with :class:`SidedClasses`. A mirror changes
-    the sign of c, exactly, and so exchanges the sides of whatever the first network finds in the mirrored image, which
-    is the same only as far as that has learned so.
+    The logit of the side that c points to is a, that of the other a - 2 |c|: so the likeliest class is, its sides
+    aside, that of the first network, and left and right are to each other as with :class:`SidedClasses`. Probabilities
+    of both sides add up to more than that of the structure alone, and where logits of overlapping windows are averaged
+    that tell different sides, both lose. A mirror changes the sign of c, exactly, and so exchanges the sides of
+    whatever the first network finds in the mirrored image, which is the same only as far as that has learned so.
 
     The sides may be told on coarser voxels than the structures: that network sees the image resampled about its centre,
     which commutes with the symmetries of the grid.

@@ -59,7 +59,6 @@ TINY_BRAIN = {
     "brain_structures_mri_sides_segmentation": {
         **SMALL_BRAINS,
         "features": "2x0e+1x1e",
-        "side_features": "2x0e+1x0o+1x1e+1x1o",
         "patch_size": [18, 18, 18],
         "batch_size": 1,
         "patches_per_case": 1,

@@ -43,7 +43,8 @@ def gradient_errors(workflow):
         if "Dropout" in type(module).__name__:
             module.eval()
     items = [dataset[index] for index in range(2)]
-    side = 18 if workflow.parser["network_def"].get("depth") == 4 else 16  # the least that can be halved so often
+    config = workflow.parser["network_def"]
+    side = 18 if config.get("structures", config).get("depth") == 4 else 16  # the least that can be halved so often
     crop = CenterSpatialCrop([side] * (items[0]["image"].ndim - 1))
     image, label = (torch.stack([crop(item[key]).as_tensor() for item in items]) for key in ("image", "label"))
     if isinstance(loss, SoftDiceCELoss):  # the label of the validation is whole numbers

@@ -82,16 +82,16 @@ def test_a_component_takes_the_arguments_of_its_class_alone(bundle):
     parser = ConfigParser()
     parser.read_config(files)
     wrapped = [key for key, value in parser["network_def"].items() if isinstance(value, dict)]
-    id = f"network_def#{wrapped[0]}" if wrapped else "network_def"
-    target = parser[id]["_target_"].rpartition(".")[2]
-    arguments = [*inspect.signature(getattr(equivariant_nets, target)).parameters]
-    check(*[text for name in [*arguments, "_disabled_"] for text in (f"--{id}#{name}", "1")], files=files)
-    message = refusal(f"--{id}#dept", "3", f"--{id}#residuall=True", files=files).splitlines()
-    takes_no = f"{id}, equivariant_nets.{target}, takes no"
-    assert message == [
-        f'--{id}#dept: {takes_no} "dept". Did you mean --{id}#depth?',
-        f'--{id}#residuall: {takes_no} "residuall". Did you mean --{id}#residual?',
-    ]
+    for id in [f"network_def#{key}" for key in wrapped] or ["network_def"]:
+        target = parser[id]["_target_"].rpartition(".")[2]
+        arguments = [*inspect.signature(getattr(equivariant_nets, target)).parameters]
+        check(*[text for name in [*arguments, "_disabled_"] for text in (f"--{id}#{name}", "1")], files=files)
+        message = refusal(f"--{id}#dept", "3", f"--{id}#residuall=True", files=files).splitlines()
+        takes_no = f"{id}, equivariant_nets.{target}, takes no"
+        assert message == [
+            f'--{id}#dept: {takes_no} "dept". Did you mean --{id}#depth?',
+            f'--{id}#residuall: {takes_no} "residuall". Did you mean --{id}#residual?',
+        ]
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,7 @@ class SidedClasses(nn.Module):
 
     def __init__(self, network: nn.Module, pairs: int, singles: int = 0) -> None:
         super().__init__()
-        if pairs < 1 or singles < 0:
-            raise ValueError(f"pairs={pairs} and singles={singles}: give 1 or more pairs, and 0 or more single ones.")
+        _check_numbers(pairs, singles)
         wanted = f"{1 + pairs + singles}x0e+{pairs}x0o"
         given = str(getattr(network, "irreps_out", None))
         if given != wanted:
@@ -113,8 +112,7 @@ class SidedStructures(nn.Module):
         self, structures: nn.Module, sides: nn.Module, pairs: int, singles: int = 0, voxel_ratio: float = 1.0
     ) -> None:
         super().__init__()
-        if pairs < 1 or singles < 0:
-            raise ValueError(f"pairs={pairs} and singles={singles}: give 1 or more pairs, and 0 or more single ones.")
+        _check_numbers(pairs, singles)
         if not 1 / LARGEST_TERM <= voxel_ratio <= LARGEST_RATIO:
             raise ValueError(
                 f"voxel_ratio={voxel_ratio} is not legal: give one from 1/{LARGEST_TERM} to {LARGEST_RATIO}."
@@ -145,3 +143,8 @@ class SidedStructures(nn.Module):
 
     def extra_repr(self) -> str:
         return f"pairs={self.pairs}"
+
+
+def _check_numbers(pairs: int, singles: int) -> None:
+    if pairs < 1 or singles < 0:
+        raise ValueError(f"pairs={pairs} and singles={singles}: give 1 or more pairs, and 0 or more single ones.")

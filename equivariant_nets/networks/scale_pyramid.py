@@ -9,7 +9,6 @@ nothing has to be learned of other sizes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -18,16 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from equivariant_nets.networks.checks import check_choice
-from equivariant_nets.networks.content import OverContent
-from equivariant_nets.networks.materialize import PlainContentBlock, content_mask
+from equivariant_nets.networks.level import LARGEST_TERM, Level, plain
 from equivariant_nets.networks.precision import widened
-from equivariant_nets.networks.resampling import over_content
-from equivariant_nets.networks.rescaling import Rescale, rescaled_size
+from equivariant_nets.networks.rescaling import Rescale
 
-__all__ = ["Level", "ScalePyramid", "expected_dice"]
+__all__ = ["ScalePyramid", "expected_dice"]
 
 ACTIVATIONS = ("softmax", "sigmoid")
-LARGEST_TERM = 64  # of the fraction that the ratio is rounded to, so that no place in a voxel is rounded
 SHARPNESS = 50.0  # a level that expects a Dice higher by 1 / 50 counts e times as much
 OWN = "network."  # before the names of the parameters inside
 
@@ -52,34 +48,6 @@ def _dice(probabilities: Tensor, chosen: Tensor) -> Tensor:
     common = (probabilities * chosen.to(probabilities.dtype)).flatten(1).sum(1)
     total = probabilities.flatten(1).sum(1) + chosen.to(probabilities.dtype).flatten(1).sum(1)
     return 2 * common / (total + 1)  # a voxel more: nothing is no segmentation to be sure of
-
-
-class Level(nn.Module):
-    """An image at the size of a level of a pyramid.
-
-    Args:
-        factor: above 1 to enlarge.
-        smallest: voxels along each axis that the network needs: the border goes on where a reduced image has fewer,
-            unless the image itself has; none if empty.
-        over_content: keep voxels 0 where the image is filled with 0, of a network whose statistics leave them out.
-
-    Shape: ``(B, C, *spatial)`` to ``(B, C, *level)``.
-    """
-
-    def __init__(self, factor: Fraction, smallest: Sequence[int], over_content: bool) -> None:
-        super().__init__()
-        self.rescale = Rescale(factor)
-        self.up, self.down = factor.numerator, factor.denominator
-        self.smallest = list(smallest)
-        self.over_content = over_content
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = [rescaled_size(n, self.up, self.down) for n in x.shape[2:]]
-        for axis, smallest in enumerate(self.smallest):
-            size[axis] = max(size[axis], min(x.shape[2 + axis], smallest))
-        if self.over_content:
-            return over_content(self.rescale(torch.cat([x, content_mask(x)], 1), size), 1 / 2)
-        return self.rescale(x, size)
 
 
 class ScalePyramid(nn.Module):
@@ -139,9 +107,7 @@ class ScalePyramid(nn.Module):
         self.activation = activation
         step = Fraction(ratio).limit_denominator(LARGEST_TERM)
         factors = [step**level for level in (*range(-reduced, 0), *range(1, enlarged + 1))]
-        over_content = any(isinstance(module, OverContent | PlainContentBlock) for module in network.modules())
-        smallest = [2**count + 1 for count in getattr(network, "halvings", [])]
-        self.there = nn.ModuleList(Level(factor, smallest, over_content) for factor in factors)
+        self.there = nn.ModuleList(Level(factor, network) for factor in factors)
         self.back = nn.ModuleList(Rescale(1 / factor) for factor in factors)
         self.register_state_dict_post_hook(_without_prefix)
         self.register_load_state_dict_pre_hook(_with_prefix)
@@ -151,7 +117,7 @@ class ScalePyramid(nn.Module):
         if self.training or len(self.there) == 0:
             return own
         if not torch.jit.is_scripting():
-            x = _plain(x)
+            x = plain(x)
         outputs, sure = [own], [self._expected_dice(own)]
         for there, back in zip(self.there, self.back):  # noqa: B905  TorchScript has no zip(strict=)
             level = self.network(there(x))
@@ -170,11 +136,6 @@ class ScalePyramid(nn.Module):
         if self.activation == "softmax":
             return expected_dice(logits.softmax(1))
         return _dice(logits.sigmoid(), logits > 0)
-
-
-def _plain(x: Tensor) -> Tensor:
-    """Without the class of a MetaTensor, which would run every operation through Python once more."""
-    return x if torch.compiler.is_exporting() or type(x) is Tensor else x.as_subclass(Tensor)
 
 
 def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from equivariant_nets.networks.level import LARGEST_TERM, Level, plain
 from equivariant_nets.networks.precision import widened
-from equivariant_nets.networks.rescaling import Rescale, rescaled_size
+from equivariant_nets.networks.rescaling import Rescale
 
-__all__ = ["SidedClasses", "SidedStructures"]
+__all__ = ["SidedClasses", "SidedStructures", "voxel_ratio"]
 
 LARGEST_RATIO = 2  # beyond it, the image that is enlarged costs eight times what it did
-LARGEST_TERM = 64  # of the fraction that a ratio is rounded to, so that no place in a voxel is rounded
 
 
 class SidedClasses(nn.Module):
@@ -48,6 +49,7 @@ class SidedClasses(nn.Module):
     def __init__(self, network: nn.Module, pairs: int, singles: int = 0) -> None:
         super().__init__()
         _check_numbers(pairs, singles)
+        _check_heads(network=network)
         wanted = f"{1 + pairs + singles}x0e+{pairs}x0o"
         given = str(getattr(network, "irreps_out", None))
         if given != wanted:
@@ -83,8 +85,8 @@ class SidedStructures(nn.Module):
     which commutes with the symmetries of the grid.
 
     Args:
-        structures: with the outputs ``(1 + pairs + singles)x0e``: background, a scalar for each pair, one for each
-            single structure.
+        structures: any network with the outputs ``(1 + pairs + singles)x0e``, which are scalars: background, one for
+            each pair, one for each single structure.
         sides: equivariant under O(3), whose last outputs are ``pairs x0o``. Others are not read; a scalar among them
             gives the last level scalars, which act on its pseudoscalars as gates.
         pairs: number of structures with two sides.
@@ -113,13 +115,15 @@ class SidedStructures(nn.Module):
     ) -> None:
         super().__init__()
         _check_numbers(pairs, singles)
+        _check_heads(structures=structures, sides=sides)
         if not 1 / LARGEST_TERM <= voxel_ratio <= LARGEST_RATIO:
             raise ValueError(
                 f"voxel_ratio={voxel_ratio} is not legal: give one from 1/{LARGEST_TERM} to {LARGEST_RATIO}."
             )
         ratio = Fraction(voxel_ratio).limit_denominator(LARGEST_TERM)
-        wanted = f"{1 + pairs + singles}x0e"
-        if (given := str(getattr(structures, "irreps_out", None))) != wanted:
+        self.channels = 1 + pairs + singles
+        wanted = f"{self.channels}x0e"
+        if (given := str(getattr(structures, "irreps_out", wanted))) != wanted:
             raise ValueError(
                 f"irreps_out={given} of structures do not fit pairs={pairs} and singles={singles}: give it {wanted!r}."
             )
@@ -130,13 +134,15 @@ class SidedStructures(nn.Module):
         self.structures = structures
         self.sides = sides
         self.pairs = pairs
-        self.there, self.back = Rescale(ratio), Rescale(1 / ratio)
-        self.up, self.down = ratio.numerator, ratio.denominator
+        self.there, self.back = Level(ratio, sides), Rescale(1 / ratio)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.structures(x)
-        size = [rescaled_size(n, self.up, self.down) for n in x.shape[2:]]
-        side = 2 * widened(self.back(self.sides(self.there(x, size))[:, -self.pairs :], x.shape[2:]))
+        y = self.structures(x)  # first, for it checks its input
+        if not torch.jit.is_scripting():
+            x = plain(x)
+            if y.shape[1] != self.channels:
+                raise ValueError(f"structures has {y.shape[1]} outputs: build it with {self.channels}.")
+        side = 2 * widened(self.back(self.sides(self.there(x))[:, -self.pairs :], x.shape[2:]))
         structure = widened(y[:, 1 : 1 + self.pairs])
         both = torch.stack([structure - F.relu(-side), structure - F.relu(side)], 2).flatten(1, 2)
         return torch.cat([y[:, :1], both.to(y.dtype), y[:, 1 + self.pairs :]], 1)
@@ -145,6 +151,30 @@ class SidedStructures(nn.Module):
         return f"pairs={self.pairs}"
 
 
+def voxel_ratio(spacing_mm: Sequence[float], known_mm: float) -> float:
+    """Edge of the voxels of a spacing over that of those that a network knows, both in mm.
+
+    Raises:
+        ValueError: the edges of the voxels differ, or the ratio is not within what :class:`SidedStructures` takes.
+    """
+    smallest, largest = known_mm / LARGEST_TERM, known_mm * LARGEST_RATIO
+    if len(set(spacing_mm)) != 1 or not smallest <= spacing_mm[0] <= largest:
+        raise ValueError(
+            f"spacing_mm={list(spacing_mm)} is not legal here: give three times the same edge, from {smallest:g} to "
+            f"{largest:g} mm, for another network sees these voxels reduced to {known_mm:g} mm, alike along all axes."
+        )
+    return spacing_mm[0] / known_mm
+
+
 def _check_numbers(pairs: int, singles: int) -> None:
     if pairs < 1 or singles < 0:
-        raise ValueError(f"pairs={pairs} and singles={singles}: give 1 or more pairs, and 0 or more single ones.")
+        raise ValueError(
+            f"pairs={pairs} and singles={singles}: give 1 or more pairs, and 0 or more single ones. Where no structure "
+            "has sides, a network needs no wrapper; the classes of a bundle have them with --targets sides."
+        )
+
+
+def _check_heads(**networks: nn.Module) -> None:
+    for name, network in networks.items():
+        if len(getattr(network, "coarse_heads", ())) > 0:
+            raise ValueError(f"{name} has heads at coarser levels: build it with deep_supervision=0.")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from monai.bundle import ConfigParser
+from torch import nn
 
 from equivariant_nets.zoo.bundle import CARD, WEIGHTS, Bundle, find_bundles
 from equivariant_nets.zoo.card import weights_licence
@@ -55,9 +56,9 @@ def _row(bundle: Bundle) -> tuple[str, ...]:
 
 def _networks(parser: ConfigParser) -> list[str]:
     """The ids of the networks that a config's network wraps, or its own."""
-    arguments = parser["network_def"].items() if isinstance(parser["network_def"], dict) else ()
-    wrapped = [f"network_def#{key}" for key, value in arguments if isinstance(value, dict) and "_target_" in value]
-    return wrapped or ["network_def"]
+    arguments = parser["network_def"] if isinstance(parser["network_def"], dict) else ()
+    wrapped = [f"network_def#{key}" for key in arguments]
+    return [id for id in wrapped if isinstance(parser.get_parsed_content(id), nn.Module)] or ["network_def"]
 
 
 def _kind(parser: ConfigParser, id: str) -> str:

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_files import BRAIN, config, weights
+from bundle_files import BRAIN, config, load_shipped, weights
 from monai.metrics import compute_dice
 from monai.transforms import AsDiscrete, AsDiscreted, Compose, Invertd, Lambdad, Spacing, SpatialPad, SpatialResample
 from nibabel.orientations import axcodes2ornt, ornt_transform
@@ -212,8 +212,20 @@ def test_a_mirrored_head_has_its_sides_exchanged(segment):
 
 
 def test_the_network_of_sides_has_no_other_classes(error_of):
-    message = "pairs=0 and singles=7: give 1 or more pairs"
-    assert message in error_of(SIDES, "train.json", targets="structures")
+    error = error_of(SIDES, "train.json", targets="structures")
+    assert "pairs=0 and singles=7: give 1 or more pairs" in error
+    assert "with --targets sides" in error
+
+
+def test_the_structures_of_both_bundles_are_found_by_the_same_weights():
+    alone, of_two = (load_shipped(name)[1] for name in (SO3, SIDES))
+    own, inside = alone.state_dict(), of_two.structures.state_dict()
+    assert own.keys() == inside.keys()
+    assert all(torch.equal(value, inside[name]) for name, value in own.items())
+
+
+def test_voxels_whose_edges_differ_are_told(error_of):
+    assert "give three times the same edge" in error_of(SIDES, "train.json", spacing_mm=[1.0, 1.0, 2.0])
 
 
 def test_offset_and_scale_of_the_intensities_do_not_matter(segment):

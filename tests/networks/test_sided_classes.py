@@ -5,10 +5,13 @@ import pytest
 import torch
 from fields import noise
 from laws import assert_exports
+from monai.data import MetaTensor
+from torch import nn
 
 from equivariant_nets import SidedClasses, SidedStructures, SteerableUNet, assert_equivariant, materialize
 from equivariant_nets.equivariance import transform_field
 from equivariant_nets.inference.sliding_window import SlidingWindowInferer
+from equivariant_nets.networks.sides import voxel_ratio
 from equivariant_nets.rotations import plane_rotation
 
 GENERATORS = [plane_rotation("axial", 90), np.eye(3)[[1, 2, 0]]]
@@ -112,6 +115,54 @@ def test_windows_are_of_the_materialized_network(network, monkeypatch):
         monkeypatch.setattr(SteerableUNet, "forward", None)
         got = inferer(image, net)
     assert torch.allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [sided, of_two])
+def test_a_metatensor_gives_what_its_array_gives(network):
+    net, image = network(), noise(1, 1, 13, 16, 18).float()
+    with torch.no_grad():
+        got = net(MetaTensor(image))
+        assert type(got) is torch.Tensor
+        assert torch.equal(got, net(image))
+
+
+@pytest.mark.parametrize("network", [sided, of_two])
+def test_half_precision_is_near(network):
+    net, image = network(), noise(1, 1, 13, 16, 18).float()
+    with torch.no_grad():
+        expected = net(image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = net(image)
+    assert (got - expected).norm() < 0.05 * expected.norm()
+
+
+def test_an_image_that_is_small_once_reduced_is_continued():
+    net, image = of_two(voxel_ratio=0.125).double(), noise(1, 1, 9, 8, 10)
+    assert_equivariant(net, image, GENERATORS, tolerance=1e-10, irreps_in="1x0e", irreps_out="6x0e")
+
+
+def test_the_structures_may_be_of_any_network():
+    sides = of_two().sides
+    image = noise(1, 1, 13, 16, 18).float()
+    assert SidedStructures(nn.Conv3d(1, 4, 1), sides, pairs=2, singles=1)(image).shape == (1, 6, 13, 16, 18)
+    with pytest.raises(ValueError, match="structures has 5 outputs: build it with 4"):
+        SidedStructures(nn.Conv3d(1, 5, 1), sides, pairs=2, singles=1)(image)
+
+
+def test_heads_at_coarser_levels_are_refused():
+    irreps = {"features": "2x0e+1x0o+1x1e+1x1o", "group": "O3", "depth": 2}
+    with pytest.raises(ValueError, match="network has heads at coarser levels: build it with deep_supervision=0"):
+        SidedClasses(SteerableUNet(irreps_out="2x0e+1x0o", deep_supervision=1, **irreps), pairs=1)
+    deep = SteerableUNet(irreps_out="1x0o", deep_supervision=1, **irreps)
+    with pytest.raises(ValueError, match="sides has heads at coarser levels"):
+        SidedStructures(nn.Conv3d(1, 2, 1), deep, pairs=1)
+
+
+def test_the_ratio_of_voxels_is_of_equal_edges():
+    assert voxel_ratio([1.25, 1.25, 1.25], 2.0) == 0.625
+    for spacing in ([1.0, 1.0, 2.0], [4.5] * 3, [0.01] * 3):
+        with pytest.raises(ValueError, match=r"spacing_mm=.* give three times the same edge, from 0.03125 to 4 mm"):
+            voxel_ratio(spacing, 2.0)
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,19 @@ def test_an_order_of_the_voxels_is_the_same_body_in_the_world(affine, tmp_path):
     assert len(orders) == 23
 
 
+@pytest.mark.parametrize("affine", AFFINES)
+def test_a_mirror_exchanges_left_and_right_of_the_body_alone(affine, tmp_path):
+    write_cases(tmp_path, AFFINES[affine])
+    source = nib.load(tmp_path / "images" / "a.nii.gz")
+    (pose,) = named_poses("mirrored")[1:]
+    file = written(tmp_path, "a", pose)
+    assert np.allclose(file.affine, source.affine, atol=1e-5)
+    own, mirrored = (nib.as_closest_canonical(image).get_fdata() for image in (source, file))
+    assert np.array_equal(mirrored, own[::-1])
+    assert not np.array_equal(mirrored, own)
+    assert pose.angle_degrees("a") == 0
+
+
 def test_a_turned_header_turns_the_body_alone(folders):
     (pose,) = named_poses("header:30")[1:]
     source, file = nib.load(folders / "images" / "a.nii.gz"), written(folders, "a", pose)
@@ -360,12 +373,12 @@ def test_random_turns_are_those_of_the_seed_and_the_case():
 
 
 def test_a_threshold_reaches_the_floor_and_a_model_of_places_is_caught(folders):
-    chosen = named_poses("lattice,planes:45,random:2,orders,header:30,size:1.25+0.8,axial:45@1.25")
+    chosen = named_poses("lattice,planes:45,random:2,orders,header:30,mirrored,size:1.25+0.8,axial:45@1.25")
     rows = scores(folders, Threshold(), chosen, Turning(fill=10), jobs=2)
     assert [(row.pose, row.case) for row in rows[::2]] == [
         (pose.name, case) for pose in chosen for case in ("a", "a_1")
     ]
-    exact = [row for row in rows if row.kind in ("upright", "lattice", "order", "header")]
+    exact = [row for row in rows if row.kind in ("upright", "lattice", "order", "header", "mirrored")]
     assert {(row.dice, row.floor, row.rmse) for row in exact} == {(1.0, 1.0, 0.0)}
     resized = [row for row in rows if "size" in row.kind]
     assert {row.kind for row in resized} == {"size 1.25", "size 0.8", "plane at size 1.25"}

@@ -1,4 +1,4 @@
-"""Poses of a patient by name: turns of the voxels, orders of the voxels, turned headers; and sizes of the anatomy."""
+"""Poses of a patient by name: turns and orders of the voxels, turned headers, a mirror; and sizes of the anatomy."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ class Pose:
         name: stands in tables, and names the folder.
         kind: ``upright``, ``lattice``, ``plane``, ``cone`` or ``random``: the voxels are turned and the header is kept,
             so that the patient lies otherwise; ``order``: the voxels are stored in another order, and the header says
-            so; ``header``: the voxels stay, and the header says that the patient lies otherwise.
-        matrix: the rotation (3, 3) of the body, in its right-anterior-superior axes; None draws one for each case.
+            so; ``header``: the voxels stay, and the header says that the patient lies otherwise; ``mirrored``: the
+            voxels change sides and the header is kept, so that left lies where right was.
+        matrix: the rotation (3, 3) of the body, in its right-anterior-superior axes, or the mirror; None draws one for
+            each case.
         seed: two whole numbers from 0 that a random rotation is drawn by, with the name of the case.
         size: of the anatomy over its own. The header keeps its spacing, so that the anatomy changes in voxels and mm.
     """
@@ -47,13 +49,15 @@ class Pose:
     size: float = 1.0
 
     def rotation(self, case: str) -> np.ndarray:
-        """The rotation (3, 3) of a case. It depends on no other case, and not on how many there are."""
+        """The rotation (3, 3) of a case, or the mirror. It depends on no other case, and not on how many there are."""
         if self.matrix is not None:
             return self.matrix
         return random_rotation(np.random.RandomState([*self.seed, zlib.crc32(case.encode())]))
 
     def angle_degrees(self, case: str) -> float:
-        """The angle of the rotation of a case, from 0 to 180."""
+        """The angle of the rotation of a case, from 0 to 180; 0 of a mirror."""
+        if self.kind == MIRRORED.kind:
+            return 0.0
         return round(float(np.rad2deg(Rotation.from_matrix(self.rotation(case)).magnitude())), 1)
 
     @property
@@ -70,6 +74,7 @@ class Pose:
 
 
 UPRIGHT = Pose("upright", "upright", np.eye(3))
+MIRRORED = Pose("mirrored", "mirrored", np.diag([-1.0, 1.0, 1.0]))
 
 
 def named_poses(text: str, seed: int = 0) -> list[Pose]:
@@ -85,6 +90,7 @@ def named_poses(text: str, seed: int = 0) -> list[Pose]:
             - ``random:8``: so many rotations of each case, drawn uniformly from SO(3).
             - ``orders``: the 23 other orders of the voxels of the same handedness, under a header that tells them.
             - ``header:30``: the header turned by an angle about the diagonal of the body axes.
+            - ``mirrored``: left and right exchanged. Labels keep their values, so it is for structures without sides.
             - ``size:0.7+1.25``: the anatomy at a part or a multiple of its size.
             - ``axial:45@0.7``, ``random:8@0.7``, ...: turned, and at that size.
         seed: of the random rotations, from 0.
@@ -134,8 +140,8 @@ def _poses(part: str, text: str, seed: int) -> Iterator[Pose]:
     elif name == "size" and values:
         for factor in _sizes(values, text):
             yield _resized(UPRIGHT, factor)
-    elif part == "upright":
-        yield UPRIGHT
+    elif part in (UPRIGHT.name, MIRRORED.name):
+        yield UPRIGHT if part == UPRIGHT.name else MIRRORED
     elif part in ("lattice", "orders"):
         kind = part.removesuffix("s")
         for number, matrix in enumerate(lattice_rotations()[1:], 1):
@@ -146,8 +152,8 @@ def _poses(part: str, text: str, seed: int) -> Iterator[Pose]:
         raise ValueError(
             f"--poses {text!r} holds {part!r}, which is no pose. Legal are the sets {', '.join(SETS)}, and upright, "
             "lattice, planes:45+90 or axial:45, coronal:45, sagittal:45 (degrees), cone, random:8 (how many), orders, "
-            "header:30 (degrees), size:0.7+1.25 (of the anatomy over its own) and a turn at a size, axial:45@0.7, with "
-            "commas between them."
+            "header:30 (degrees), mirrored, size:0.7+1.25 (of the anatomy over its own) and a turn at a size, "
+            "axial:45@0.7, with commas between them."
         )
 
 

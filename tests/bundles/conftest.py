@@ -29,6 +29,7 @@ TINY = {
         "features": "2x0e+1x1e", "phantom_size": [20, 20, 20], "num_training": 2, "num_validation": 1, "num_test": 2,
     },
     "hippocampus_mri_so3_segmentation": {"features": "2x0e+1x1e"},
+    "hippocampus_mri_o3_segmentation": {"features": "2x0e+1x1o"},
     "hippocampus_mri_conventional_segmentation": {"features": 3},
     "hippocampus_mri_so3_deepedit": {"features": "2x0e+1x1e", "epoch_length": 2, "max_interactions": 1},
 }  # fmt: skip

@@ -31,7 +31,7 @@ OTHERS = {
     "border": "zeros", "zeros": "border", "reflection": "border", "gaussian": "constant", "longest": "all",
     "instance": "batch", "batch": "instance", "none": "lattice", "full": "moderate", "moderate": "full",
     "PILReader": "NibabelReader", "equivariant_nets.data.PhotographReader": "PILReader",
-    "PILWriter": "NibabelWriter", "blur": "average", "D8": "C4", "V4": "O",
+    "PILWriter": "NibabelWriter", "blur": "average", "D8": "C4", "V4": "O", "O3": "SO3",
     "dice_ce": "dice", "regions": "classes", "silu": "relu", "mean": "max",
     "structures": "sides", "sides": "structures",
     "$torch.uint8": "$torch.int16", "$numpy.uint8": "$numpy.uint16", "constant": "reflect", "edge": "reflect",
@@ -39,9 +39,10 @@ OTHERS = {
 }  # fmt: skip
 IN_MEMORY = "cache_cases"  # how many cases stay there changes none of them
 # The dimensions are those of the group, the depth that of the widths of each level; a sampler forbids to shuffle; sides
-# need reflections and classes that have them.
+# need reflections, classes that have them, and voxels alike along all axes.
 LEGAL_WITH_OTHERS = {
     "network_def#spatial_dims", "network_def#depth", "train#dataloader#shuffle", "network_def#sides#group", "targets",
+    "spacing_mm#0", "spacing_mm#1", "spacing_mm#2",
 }  # fmt: skip
 TABLE = re.compile(r"^\$@([\w#]+)\[@(\w+)\]$")  # one of several values, by its name
 _known = {}

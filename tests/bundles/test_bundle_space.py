@@ -9,6 +9,7 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 from equivariant_nets.rotations import plane_rotation
 
 HIPPOCAMPUS = ["hippocampus_mri_so3_segmentation", "hippocampus_mri_conventional_segmentation"]
+O3 = "hippocampus_mri_o3_segmentation"
 AXCODES = ["RAS", "LPS", "PIR", "SAL", "IPL", "RSA"]
 
 
@@ -99,6 +100,22 @@ def test_a_turned_patient_is_segmented_alike_by_the_steerable_network_alone(name
         back = np.rot90(labels[case].get_fdata(), -1, axes=turns[case])
         agreement = np.mean(back == expected)
         assert agreement > 0.999 if is_equivariant else agreement < 0.95
+
+
+@pytest.mark.parametrize(("name", "knows_mirrors"), [(O3, True), (HIPPOCAMPUS[0], False)])
+def test_the_other_side_is_segmented_alike_by_the_network_under_mirrors_alone(name, knows_mirrors, segment, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    upright = volume((15, 12, 17))
+    mirrors = {"upright": (), "left and right": 0, "up and down": 2, "all": None}
+    for case, axes in mirrors.items():
+        nib.save(nib.Nifti1Image(np.ascontiguousarray(np.flip(upright, axes)), np.eye(4)), folder / f"{case}.nii.gz")
+    labels = segment(name, folder)
+    expected = labels["upright"].get_fdata()
+    assert len(np.unique(expected)) > 1
+    for case, axes in mirrors.items():
+        agreement = np.mean(np.flip(labels[case].get_fdata(), axes) == expected)
+        assert agreement > 0.999 if knows_mirrors or case == "upright" else agreement < 0.95
 
 
 def test_margins_their_value_and_the_unit_do_not_matter(segment, tmp_path):

@@ -39,6 +39,16 @@ def test_weights_segment_unseen_hippocampi(name, real_hippocampus):
     assert torch.cat(scores).mean() > 0.8
 
 
+def test_the_hippocampus_of_the_other_side_is_found_as_the_first(real_hippocampus):
+    parser, network = load_shipped("hippocampus_mri_o3_segmentation", dataset_dir=str(real_hippocampus))
+    item = parser.get_parsed_content("evaluation_data")[0]
+    image = parser.get_parsed_content("validate#preprocessing")(item)["image"][None].as_tensor()
+    with torch.no_grad():
+        own, other = network(image), network(image.flip(2)).flip(2)
+    assert torch.allclose(other, own, atol=1e-3)
+    assert len(own.argmax(1).unique()) == 3
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name in BRAIN])
 def test_weights_segment_an_unseen_brain(name, real_brain_structures):
     few_windows = {"validate#inferer#overlap": 0.25}

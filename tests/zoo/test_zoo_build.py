@@ -299,9 +299,9 @@ def test_the_command_builds_all_and_leaves_the_sources_out(collection, capsys):
     cli(["build", *folders])
     *written, last = capsys.readouterr().out.splitlines()
     assert written == [str(collection.root / name / "configs" / "train.json") for name in RETINA]
-    assert last == "13 bundles, 2 files written"
+    assert last == f"{len(NAMES)} bundles, 2 files written"
     (collection.root / SMALL / "bundle.json").write_text("{")
-    with pytest.raises(SystemExit, match=r"(?s)bundle.json: no JSON.*error: 1 of 13 bundles were not built"):
+    with pytest.raises(SystemExit, match=r"(?s)bundle.json: no JSON.*error: 1 of \d+ bundles were not built"):
         cli(["build", *folders])
     with pytest.raises(SystemExit, match="No bundle was given"):
         cli(["check", str(collection.root / "sources")])

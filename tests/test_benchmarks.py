@@ -12,7 +12,7 @@ import torch
 from photographs import write_chase, write_drive
 
 from equivariant_nets import ConventionalUNet, SteerableUNet
-from equivariant_nets.data import write_brain_phantoms
+from equivariant_nets.data import brain_structures_datalist, write_brain_phantoms
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 FEATURES = "1x0e+1x1e"
@@ -311,6 +311,31 @@ def test_sides_of_brains_are_measured_in_every_pose(benchmark, tmp_path):
     options = {"dataset_dir": str(tmp_path), "poses": "axial:45", "num_cases": 1, "output": str(output)}
     rows = benchmark("sides_of_brains")["sides"](str(bundle), **options)
     assert [row["pose"] for row in rows] == ["upright", "axial 45", "mirrored"]
+    assert {len(own) for own in json.loads(output.read_text())["scores"].values()} == {1}
+
+
+def test_crops_of_hippocampi_lie_where_they_were_and_are_whole(benchmark, tmp_path):
+    write_brain_phantoms(tmp_path, num_cases=7, size=(48, 52, 48))
+    item = brain_structures_datalist(str(tmp_path), "test")[0]
+    images = tmp_path / "crops"
+    images.mkdir()
+    crops = benchmark("sides_of_hippocampi")["_write_crops"](item, images, 3.0)
+    brain, label = (nib.load(item[key]) for key in ("image", "label"))
+    for side, code in (("left", 48), ("right", 47)):
+        there, own = np.asarray(label.dataobj) == code, crops[item["case"], side]
+        crop = nib.load(images / f"{item['case']}_{side}.nii.gz")
+        assert crop.shape == own.shape
+        assert own.sum() == there.sum() > 0
+        voxels = [np.argwhere(mask) for mask in (there, own)]
+        places = [nib.affines.apply_affine(f.affine, v) for f, v in zip((brain, crop), voxels, strict=True)]
+        assert np.allclose(*places)
+        assert np.allclose(brain.get_fdata()[there], crop.get_fdata()[own])
+    bundle = BENCHMARKS.parent / "bundles" / "hippocampus_mri_o3_segmentation"
+    output = tmp_path / "sides.json"
+    rows = benchmark("sides_of_hippocampi")["sides"](
+        str(bundle), dataset_dir=str(tmp_path), num_cases=1, output=str(output)
+    )
+    assert [row["side"] for row in rows] == ["left", "right"]
     assert {len(own) for own in json.loads(output.read_text())["scores"].values()} == {1}
 
 

@@ -25,7 +25,7 @@ class Level(nn.Module):
 
     Args:
         factor: above 1 to enlarge.
-        network: that sees the image, of this package or another.
+        network: that is to see the image, of this package or another; only its halvings and normalization are read.
 
     Shape: ``(B, C, *spatial)`` to ``(B, C, *level)``.
     """

@@ -85,8 +85,8 @@ class SidedStructures(nn.Module):
     which commutes with the symmetries of the grid.
 
     Args:
-        structures: any network with the outputs ``(1 + pairs + singles)x0e``, which are scalars: background, one for
-            each pair, one for each single structure.
+        structures: any network that returns one tensor, of ``1 + pairs + singles`` scalars (``x0e``): background, one
+            for each pair, one for each single structure.
         sides: equivariant under O(3), whose last outputs are ``pairs x0o``. Others are not read; a scalar among them
             gives the last level scalars, which act on its pseudoscalars as gates.
         pairs: number of structures with two sides.
@@ -161,7 +161,8 @@ def voxel_ratio(spacing_mm: Sequence[float], known_mm: float) -> float:
     if len(set(spacing_mm)) != 1 or not smallest <= spacing_mm[0] <= largest:
         raise ValueError(
             f"spacing_mm={list(spacing_mm)} is not legal here: give three times the same edge, from {smallest:g} to "
-            f"{largest:g} mm, for another network sees these voxels reduced to {known_mm:g} mm, alike along all axes."
+            f"{largest:g} mm, for the network of the sides sees the image resampled to {known_mm:g} mm, alike along "
+            "all axes."
         )
     return spacing_mm[0] / known_mm
 

@@ -72,8 +72,8 @@ def poses(
         classes: what is scored, such as 1,2 or, where the labels have other values than the masks, 1=35,2=47+48; with
             names left:1=35,right:2. By default every value in the labels.
         poses: names with commas between them: quick, standard, all; upright, lattice, planes:45+90, axial:45,
-            coronal:45, sagittal:45, cone, random:8, orders, header:30, mirrored; size:0.7+1.25 of the anatomy, and a
-            turn at a size, axial:45@0.7.
+            coronal:45, sagittal:45, cone, random:8, orders, header:30; mirrored, for structures without sides;
+            size:0.7+1.25 of the anatomy, and a turn at a size, axial:45@0.7.
         interpolation: of turned images, linear or cubic.
         fill: what lies beyond the border of turned images: background, the value that an image is filled with already,
             or its lowest where it is not; lowest; border, which goes on; or a number.

@@ -23,7 +23,7 @@ SETS = {
 CONE_HALF_ANGLE_DEGREES = 60.0
 CONE_REFINEMENTS = 2
 SIZES = (0.1, 10.0)
-TURNS = ("upright", "lattice", "plane", "cone", "random")  # kinds that turn the patient; the others tell it otherwise
+TURNS = ("upright", "lattice", "plane", "cone", "random")  # kinds that turn the patient
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +140,10 @@ def _poses(part: str, text: str, seed: int) -> Iterator[Pose]:
     elif name == "size" and values:
         for factor in _sizes(values, text):
             yield _resized(UPRIGHT, factor)
-    elif part in (UPRIGHT.name, MIRRORED.name):
-        yield UPRIGHT if part == UPRIGHT.name else MIRRORED
+    elif part == UPRIGHT.name:
+        yield UPRIGHT
+    elif part == MIRRORED.name:
+        yield MIRRORED
     elif part in ("lattice", "orders"):
         kind = part.removesuffix("s")
         for number, matrix in enumerate(lattice_rotations()[1:], 1):

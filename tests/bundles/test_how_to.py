@@ -93,4 +93,19 @@ def test_sides_are_refused_to_a_network_with_reflections(printed, tmp_path):
     manifest.write_text(json.dumps(content | {"labels": {"0": "background", "1": "left lobe", "2": "right lobe"}}))
     code, output = printed(only(page, "bash"))
     assert code == 1
-    assert only(page, "text").strip() in output
+    assert only(page, "text", "--symmetry").strip() in output
+
+
+def test_a_network_that_learned_one_side_is_measured_as_the_page_shows(real_hippocampus, tmp_path):
+    page = "docs/how_to/left_and_right.md"
+    for name in ("bundles", "equivariant_nets"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "hippocampus").symlink_to(real_hippocampus)
+    result = run(only(page, "sh", "--poses mirrored"), tmp_path, variables=())
+    assert result.returncode == 0, result.stderr[-3000:]
+    shown = only(page, "text", "mirrored").splitlines()[1:]
+    printed = [line for line in result.stdout.splitlines() if line.startswith(("upright", "mirrored"))]
+    for got, said in zip(printed, shown, strict=True):
+        assert got.split()[0] == said.split()[0]
+        assert float(got.split()[2]) == pytest.approx(float(said.split()[2]), abs=0.005)

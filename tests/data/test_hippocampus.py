@@ -169,3 +169,15 @@ def test_the_real_data_is_split_and_sound(real_hippocampus):
     assert len(set(images)) == total
     assert [len(cases) for cases in sections.values()] == [round(0.7 * total), round(0.1 * total), round(0.2 * total)]
     assert check_hippocampus(real_hippocampus) == []
+
+
+def test_all_crops_show_the_hippocampus_of_one_side(real_hippocampus):
+    """As the cards of the bundles say: each label lies nearer to the mean of all than to its mirror image."""
+    centre, labels = np.array([32, 40, 32]), []
+    for path in sorted((real_hippocampus / "labelsTr").glob("*.nii.gz")):
+        voxels = np.argwhere(np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj) > 0)
+        labels.append(np.zeros(2 * centre + 1, bool))
+        labels[-1][tuple((voxels - voxels.mean(0).round().astype(int) + centre).T)] = True
+    mean = np.mean(labels, axis=0)
+    assert len(labels) >= 100
+    assert all(mean[label].sum() > mean[::-1][label].sum() for label in labels)

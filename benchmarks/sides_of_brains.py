@@ -105,9 +105,10 @@ def _told(values: Iterable[float]) -> str:
 
 def _write_mirrored(image: np.ndarray, label: np.ndarray, affine: np.ndarray, path: Path) -> np.ndarray:
     """Write an image whose voxels are mirrored left to right, and return its label map, in which the sides changed."""
-    (axis,) = np.nonzero(nib.io_orientation(affine)[:, 0] == 0)[0]
-    nib.save(nib.Nifti1Image(np.flip(image[0], axis), affine), path)
-    return OTHER_SIDE[np.flip(label, axis)]
+    _, mirrored = named_poses("mirrored")
+    placed = Placement.of(mirrored, path.stem, label.shape, affine)
+    nib.save(nib.Nifti1Image(placed.image(image, Turning())[0], placed.affine), path)
+    return OTHER_SIDE[placed.label(label)]
 
 
 def _scores(mask: np.ndarray, label: np.ndarray) -> Scores:

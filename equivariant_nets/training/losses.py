@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from monai.losses import DiceCELoss
 
 __all__ = ["SoftDiceCELoss"]
@@ -19,7 +20,8 @@ class SoftDiceCELoss(DiceCELoss):
     Args:
         **kwargs: those of :class:`monai.losses.DiceCELoss`.
 
-    Inputs of a call are logits and soft labels, both of shape (B, C, *spatial), the latter from 0 to 1.
+    Inputs of a call are logits and soft labels, both of shape (B, C, *spatial), the latter from 0 to 1. The first class is
+    the background: it has what the others leave, so also what pads the smaller volumes of a batch, where all are 0.
 
     Source: Wang Z. et al. Dice semimetric losses: optimizing the Dice score with soft labels. MICCAI 2023.
 
@@ -35,3 +37,8 @@ class SoftDiceCELoss(DiceCELoss):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dice.soft_label = True
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if target.shape == input.shape:  # otherwise MONAI says what is wrong
+            target = torch.cat([target[:, :1] + 1 - target.sum(1, keepdim=True), target[:, 1:]], dim=1)
+        return super().forward(input, target)

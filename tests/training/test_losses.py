@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from monai.data.utils import pad_list_data_collate
 from monai.losses import DiceCELoss
 
 from equivariant_nets.training.losses import SoftDiceCELoss
@@ -41,3 +42,21 @@ def test_of_labels_that_are_0_or_1_it_is_the_loss_of_monai(options):
     gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in values]
     torch.testing.assert_close(*values)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_what_pads_the_smaller_volume_of_a_batch_is_background(options):
+    volumes = [soft_labels(0)[0], soft_labels(1)[1, :, 1:, :, :4]]
+    padded = pad_list_data_collate([{"label": volume} for volume in volumes])["label"]
+    assert (padded.sum(1) == 0).sum() == 5 * 6 * 7 - 4 * 6 * 4
+    background = padded.clone()
+    background[:, 0][padded.sum(1) == 0] = 1.0
+    torch.testing.assert_close(background.sum(1), torch.ones(2, 5, 6, 7))
+    logits, loss = soft_labels(2).log(), SoftDiceCELoss(softmax=True, **options)
+    torch.testing.assert_close(loss(logits, padded), loss(logits, background))
+    assert loss(logits, padded) != pytest.approx(DiceCELoss(softmax=True, **options)(logits, padded).item())
+
+
+def test_labels_of_another_number_of_classes_are_refused():
+    with pytest.raises((ValueError, AssertionError), match="shape"):
+        SoftDiceCELoss(softmax=True)(soft_labels(0), soft_labels(0)[:, :3])

@@ -140,8 +140,13 @@ class SidedStructures(nn.Module):
         y = self.structures(x)  # first, for it checks its input
         if not torch.jit.is_scripting():
             x = plain(x)
-            if y.shape[1] != self.channels:
-                raise ValueError(f"structures has {y.shape[1]} outputs: build it with {self.channels}.")
+            wanted = (x.shape[0], self.channels, *x.shape[2:])
+            given = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            if given != wanted:
+                raise ValueError(
+                    f"structures returned {given} where one tensor {wanted} is needed: build it with {self.channels} "
+                    "outputs, without deep supervision."
+                )
         side = 2 * widened(self.back(self.sides(self.there(x))[:, -self.pairs :], x.shape[2:]))
         structure = widened(y[:, 1 : 1 + self.pairs])
         both = torch.stack([structure - F.relu(-side), structure - F.relu(side)], 2).flatten(1, 2)

@@ -6,6 +6,7 @@ import torch
 from fields import noise
 from laws import assert_exports
 from monai.data import MetaTensor
+from monai.networks.nets import DynUNet, SegResNetDS
 from torch import nn
 
 from equivariant_nets import SidedClasses, SidedStructures, SteerableUNet, assert_equivariant, materialize
@@ -145,8 +146,20 @@ def test_the_structures_may_be_of_any_network():
     sides = of_two().sides
     image = noise(1, 1, 13, 16, 18).float()
     assert SidedStructures(nn.Conv3d(1, 4, 1), sides, pairs=2, singles=1)(image).shape == (1, 6, 13, 16, 18)
-    with pytest.raises(ValueError, match="structures has 5 outputs: build it with 4"):
+    message = r"returned \(1, 5, 13, 16, 18\) where one tensor \(1, 4, 13, 16, 18\) is needed: build it with 4 outputs"
+    with pytest.raises(ValueError, match=message):
         SidedStructures(nn.Conv3d(1, 5, 1), sides, pairs=2, singles=1)(image)
+
+
+def test_deep_supervision_of_networks_of_monai_is_refused():
+    sides, image = of_two().sides, noise(1, 1, 16, 16, 24).float()
+    levels = {"kernel_size": [3] * 3, "strides": [1, 2, 2], "upsample_kernel_size": [2, 2], "filters": [4, 4, 4]}
+    stacked = DynUNet(3, 1, 4, **levels, deep_supervision=True, deep_supr_num=1)
+    listed = SegResNetDS(3, init_filters=8, in_channels=1, out_channels=4, blocks_down=[1, 1, 1], dsdepth=2)
+    for network, given in ((stacked, r"\(1, 2, 4, 16, 16, 24\)"), (listed, "list")):
+        with pytest.raises(ValueError, match=f"returned {given} where .* without deep supervision"):
+            SidedStructures(network, sides, pairs=2, singles=1)(image)
+        assert SidedStructures(network.eval(), sides, pairs=2, singles=1)(image).shape == (1, 6, 16, 16, 24)
 
 
 def test_heads_at_coarser_levels_are_refused():

@@ -20,8 +20,8 @@ class SoftDiceCELoss(DiceCELoss):
     Args:
         **kwargs: those of :class:`monai.losses.DiceCELoss`.
 
-    Inputs of a call are logits and soft labels, both of shape (B, C, *spatial), the latter from 0 to 1. The first class is
-    the background: it has what the others leave, so also what pads the smaller volumes of a batch, where all are 0.
+    Inputs of a call are logits and soft labels, both of shape (B, C, *spatial), the latter from 0 to 1. The first
+    class is the background: it has what the others leave, also where a smaller volume of a batch is padded with 0.
 
     Source: Wang Z. et al. Dice semimetric losses: optimizing the Dice score with soft labels. MICCAI 2023.
 

@@ -165,7 +165,7 @@ def test_the_command_fails_with_the_error_of_its_bad_image(tmp_path, get_bundle,
 
 
 @pytest.mark.parametrize(
-    "name, option, message",
+    ("name", "option", "message"),
     [
         (SO3, {"features": "2x0e+1z"}, "is not a list of irreps"),
         ("brain_structures_mri_sides_segmentation", {"spacing_mm": [1, 1, 2]}, "three times the same edge"),

@@ -162,16 +162,3 @@ def test_the_command_fails_with_the_error_of_its_bad_image(tmp_path, get_bundle,
     assert str(path) in result.stderr
     assert "3-D volume" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONVENTIONAL, "images"]
-
-
-@pytest.mark.parametrize(
-    ("name", "option", "message"),
-    [
-        (SO3, {"features": "2x0e+1z"}, "is not a list of irreps"),
-        ("brain_structures_mri_sides_segmentation", {"spacing_mm": [1, 1, 2]}, "three times the same edge"),
-        ("retina_vessels_fundus_e2_segmentation", {"group": "E7"}, "E7"),
-    ],
-)
-def test_a_network_that_cannot_be_built_is_refused_before_data_are_loaded(name, option, message, error_of, capfd):
-    assert message in error_of(name, "train.json", **option)
-    assert "Loading dataset" not in capfd.readouterr().err

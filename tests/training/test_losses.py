@@ -44,7 +44,7 @@ def test_of_labels_that_are_0_or_1_it_is_the_loss_of_monai(options):
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS[:3], ids=str)  # in the last one the background counts nothing
 def test_what_pads_the_smaller_volume_of_a_batch_is_background(options):
     volumes = [soft_labels(0)[0], soft_labels(1)[1, :, 1:, :, :4]]
     padded = pad_list_data_collate([{"label": volume} for volume in volumes])["label"]
@@ -54,7 +54,8 @@ def test_what_pads_the_smaller_volume_of_a_batch_is_background(options):
     torch.testing.assert_close(background.sum(1), torch.ones(2, 5, 6, 7))
     logits, loss = soft_labels(2).log(), SoftDiceCELoss(softmax=True, **options)
     torch.testing.assert_close(loss(logits, padded), loss(logits, background))
-    assert loss(logits, padded) != pytest.approx(DiceCELoss(softmax=True, **options)(logits, padded).item())
+    without = DiceCELoss.forward(loss, logits, padded)
+    assert without != pytest.approx(loss(logits, padded).item(), rel=0.01)
 
 
 def test_labels_of_another_number_of_classes_are_refused():
